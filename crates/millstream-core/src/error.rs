@@ -1,0 +1,416 @@
+//! What can go wrong, one enum per operation, and the class that says whose doing it was.
+//!
+//! Faces translate classes, not variants: the Python face turns them into the standard library's exceptions in one
+//! place, the tokio face into [`std::io::Error`].
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+/// Whose doing an error was. Every error value of this library belongs to exactly one class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorClass {
+    /// The caller passed something that can never work. Nothing was read, queued or changed.
+    BadCall,
+    /// This side closed, half-closed or aborted the connection before.
+    ClosedByUs,
+    /// The peer or the network between ended or broke the connection.
+    BrokenByPeer,
+    /// A configured bound was reached; the bytes are still there and the stream goes on.
+    Limit,
+    /// A configured time ran out.
+    Deadline,
+}
+
+/// The failure of a transport, kept once and handed to everyone who asks.
+///
+/// Unlike [`io::Error`] it can be cloned and compared; [`io::Error::from`] gives back the original's kind, system error
+/// number and text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Failure {
+    kind: io::ErrorKind,
+    /// The system's error number, where the failure came from a system call.
+    code: Option<i32>,
+    detail: Arc<str>,
+    class: ErrorClass,
+}
+
+impl Failure {
+    /// A failure that this side caused: the connection was aborted.
+    pub fn aborted() -> Self {
+        Self::new(
+            io::ErrorKind::ConnectionAborted,
+            "the connection was aborted by this side",
+            ErrorClass::ClosedByUs,
+        )
+    }
+
+    /// A failure of the given kind whose text says what happened.
+    pub fn new(kind: io::ErrorKind, detail: impl Into<Arc<str>>, class: ErrorClass) -> Self {
+        Self { kind, code: None, detail: detail.into(), class }
+    }
+
+    /// The kind of the transport's error.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.kind
+    }
+
+    /// The system's error number (`errno`), if the failure came from a system call.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.code
+    }
+
+    /// Whose doing it was.
+    pub fn class(&self) -> ErrorClass {
+        self.class
+    }
+}
+
+impl From<&io::Error> for Failure {
+    fn from(error: &io::Error) -> Self {
+        Self {
+            kind: error.kind(),
+            code: error.raw_os_error(),
+            detail: error.to_string().into(),
+            class: ErrorClass::BrokenByPeer,
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        match failure.code {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(failure.kind, failure),
+        }
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Failure({:?}: {})", self.kind, self.detail)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// `read`, `peek`: only the transport can fail.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The transport failed and everything that had arrived before was delivered. Sticky.
+    #[error("read: {0}")]
+    Failed(Failure),
+}
+
+/// `read_exactly`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ReadExactlyError {
+    /// The stream ended first. `partial` are the bytes that were there; they are consumed.
+    #[error("read_exactly: the peer ended the stream after {} of {expected} bytes", partial.len())]
+    Incomplete {
+        /// What had arrived.
+        partial: Bytes,
+        /// What was asked for, in bytes.
+        expected: usize,
+    },
+    /// No buffer can ever be that long. Nothing was read.
+    #[error("read_exactly: {requested} bytes were asked for, more than memory can address")]
+    TooLarge {
+        /// What was asked for, in bytes.
+        requested: usize,
+    },
+    /// The transport failed before the bytes were complete; what arrived stays readable by `read`.
+    #[error("read_exactly: {0}")]
+    Failed(Failure),
+}
+
+impl ReadExactlyError {
+    /// Whether the stream ended between two items: nothing at all had arrived.
+    pub fn is_clean_end(&self) -> bool {
+        matches!(self, Self::Incomplete { partial, .. } if partial.is_empty())
+    }
+}
+
+/// `read_until`, `read_until_any`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ReadUntilError {
+    /// A separator was empty, or the list of separators was. Nothing was read.
+    #[error("read_until: an empty separator can never be found")]
+    EmptySeparator,
+    /// The item is longer than the limit. Its bytes stay in the buffer: `skip(consumed)` or `skip_until` goes on.
+    #[error("read_until: {}", overrun_text(*consumed, *limit, *found))]
+    LimitOverrun {
+        /// How many bytes may be skipped without cutting into a separator.
+        consumed: usize,
+        /// The limit in force, in bytes, separator not counted.
+        limit: usize,
+        /// Whether the separator was already in the buffer, at offset `consumed`.
+        found: bool,
+    },
+    /// The stream ended inside an item. `partial` are the bytes that were there, never empty; they are consumed.
+    #[error("read_until: the peer ended the stream inside an item, after {} bytes without the separator", partial.len())]
+    Incomplete {
+        /// What had arrived.
+        partial: Bytes,
+    },
+    /// The transport failed inside an item; what arrived stays readable by `read`.
+    #[error("read_until: {0}")]
+    Failed(Failure),
+}
+
+/// `read_line`, and the iteration over lines.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ReadLineError {
+    /// The line is longer than the limit. Its bytes stay in the buffer: `skip_until(b"\n")` drops just this line.
+    #[error("read_line: {}", overrun_text(*consumed, *limit, *found))]
+    LimitOverrun {
+        /// How many bytes may be skipped without cutting into the line feed.
+        consumed: usize,
+        /// The limit in force, in bytes, the line feed not counted.
+        limit: usize,
+        /// Whether the line feed was already in the buffer, at offset `consumed`.
+        found: bool,
+    },
+    /// The transport failed inside a line; what arrived stays readable by `read`.
+    #[error("read_line: {0}")]
+    Failed(Failure),
+}
+
+/// `read_to_end`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ReadToEndError {
+    /// The peer sent more than the caller allowed. The bytes stay in the buffer.
+    #[error("read_to_end: the peer sent more than the {limit} bytes that the caller allowed")]
+    LimitOverrun {
+        /// The bound that was passed, in bytes.
+        limit: usize,
+    },
+    /// The transport failed before the end; what arrived stays readable by `read`.
+    #[error("read_to_end: {0}")]
+    Failed(Failure),
+}
+
+/// `skip`, `skip_until`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SkipError {
+    /// The separator was empty. Nothing was skipped.
+    #[error("skip_until: an empty separator can never be found")]
+    EmptySeparator,
+    /// The stream ended before the separator, or before the count was reached.
+    #[error("skip: the peer ended the stream after {skipped} skipped bytes")]
+    Incomplete {
+        /// How many bytes this call dropped.
+        skipped: u64,
+    },
+    /// The transport failed.
+    #[error("skip: {0}")]
+    Failed(Failure),
+}
+
+/// `write`, `write_lines`, `write_eof`: nothing of a refused message is queued.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// This side has closed or aborted the connection.
+    #[error("write: the connection was closed by this side before")]
+    Closed,
+    /// This side has called `write_eof`.
+    #[error("write: write_eof() was called before, so nothing may follow")]
+    AfterEof,
+    /// The hard cap would be passed.
+    #[error("write: {len} more bytes on top of {queued} queued ones would pass the hard cap of {hard_cap}")]
+    Full {
+        /// The size of the refused message, in bytes.
+        len: usize,
+        /// What is queued already, in bytes.
+        queued: usize,
+        /// The cap that was configured, in bytes.
+        hard_cap: usize,
+    },
+    /// The transport failed before.
+    #[error("write: {0}")]
+    Failed(Failure),
+}
+
+/// `drain`, `flush`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum DrainError {
+    /// This side closed or aborted the connection, and nothing more will be sent.
+    #[error("drain: the connection was closed by this side")]
+    Closed,
+    /// The transport failed; what was queued is lost.
+    #[error("drain: {0}")]
+    Failed(Failure),
+}
+
+/// `wait_closed`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The transport failed before everything was handed to it.
+    #[error("wait_closed: {0}")]
+    Failed(Failure),
+    /// The deadline for closing ended first, so the rest was thrown away and the connection reset.
+    #[error("wait_closed: {unsent} bytes were still queued when the close deadline ended")]
+    Deadline {
+        /// What was never sent, in bytes.
+        unsent: usize,
+    },
+}
+
+/// A limit or a pair of watermarks that can never work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A reader that may hold nothing cannot read.
+    #[error("limit: the limit of a reader must be at least 1 byte")]
+    ZeroLimit,
+    /// The low mark must not be above the high mark.
+    #[error("watermarks: the low mark ({low}) is above the high mark ({high})")]
+    LowAboveHigh {
+        /// The high mark that was asked for, in bytes.
+        high: usize,
+        /// The low mark that was asked for, in bytes.
+        low: usize,
+    },
+}
+
+fn overrun_text(consumed: usize, limit: usize, found: bool) -> String {
+    if found {
+        format!(
+            "the separator stands after {consumed} bytes, beyond the limit of {limit}; raise the limit or skip"
+        )
+    } else {
+        format!(
+            "no separator within the limit of {limit} bytes ({consumed} may be skipped); raise the limit or skip"
+        )
+    }
+}
+
+/// Gives each enum its class, its failure, and the way into [`io::Error`].
+macro_rules! classify {
+    ($($name:ident { $($pattern:pat => $class:expr),* $(,)? } => $kind:expr;)*) => {$(
+        impl $name {
+            /// Whose doing it was.
+            pub fn class(&self) -> ErrorClass {
+                match self {
+                    $($pattern => $class,)*
+                    Self::Failed(failure) => failure.class(),
+                }
+            }
+        }
+
+        impl From<Failure> for $name {
+            fn from(failure: Failure) -> Self {
+                Self::Failed(failure)
+            }
+        }
+
+        impl From<$name> for io::Error {
+            fn from(error: $name) -> Self {
+                #[allow(unreachable_patterns, reason = "`ReadError` has no other variant yet")]
+                match error {
+                    $name::Failed(failure) => failure.into(),
+                    other => {
+                        let kind = kind_of(other.class(), $kind);
+                        io::Error::new(kind, other)
+                    }
+                }
+            }
+        }
+    )*};
+}
+
+classify! {
+    ReadError {} => io::ErrorKind::Other;
+    ReadExactlyError {
+        Self::Incomplete { .. } => ErrorClass::BrokenByPeer,
+        Self::TooLarge { .. } => ErrorClass::BadCall,
+    } => io::ErrorKind::UnexpectedEof;
+    ReadUntilError {
+        Self::EmptySeparator => ErrorClass::BadCall,
+        Self::LimitOverrun { .. } => ErrorClass::Limit,
+        Self::Incomplete { .. } => ErrorClass::BrokenByPeer,
+    } => io::ErrorKind::UnexpectedEof;
+    ReadLineError { Self::LimitOverrun { .. } => ErrorClass::Limit } => io::ErrorKind::UnexpectedEof;
+    ReadToEndError { Self::LimitOverrun { .. } => ErrorClass::Limit } => io::ErrorKind::UnexpectedEof;
+    SkipError {
+        Self::EmptySeparator => ErrorClass::BadCall,
+        Self::Incomplete { .. } => ErrorClass::BrokenByPeer,
+    } => io::ErrorKind::UnexpectedEof;
+    WriteError {
+        Self::Closed | Self::AfterEof => ErrorClass::ClosedByUs,
+        Self::Full { .. } => ErrorClass::Limit,
+    } => io::ErrorKind::BrokenPipe;
+    DrainError { Self::Closed => ErrorClass::ClosedByUs } => io::ErrorKind::BrokenPipe;
+    CloseError { Self::Deadline { .. } => ErrorClass::Deadline } => io::ErrorKind::TimedOut;
+}
+
+/// The kind an error has as [`io::Error`]: `by_peer` is what "the peer did it" means for the operation.
+fn kind_of(class: ErrorClass, by_peer: io::ErrorKind) -> io::ErrorKind {
+    match class {
+        ErrorClass::BadCall => io::ErrorKind::InvalidInput,
+        ErrorClass::ClosedByUs => io::ErrorKind::BrokenPipe,
+        ErrorClass::BrokenByPeer => by_peer,
+        ErrorClass::Limit => io::ErrorKind::InvalidData,
+        ErrorClass::Deadline => io::ErrorKind::TimedOut,
+    }
+}
+
+impl ConfigError {
+    /// Whose doing it was: always the caller's.
+    pub fn class(&self) -> ErrorClass {
+        ErrorClass::BadCall
+    }
+}
+
+impl From<ConfigError> for io::Error {
+    fn from(error: ConfigError) -> Self {
+        io::Error::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_keeps_the_error_number() {
+        let failure = Failure::from(io::Error::from_raw_os_error(104));
+        assert_eq!(failure.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(io::Error::from(failure).raw_os_error(), Some(104));
+    }
+
+    #[test]
+    fn an_error_names_the_operation_and_the_numbers() {
+        let error = WriteError::Full { len: 10, queued: 95, hard_cap: 100 };
+        assert_eq!(error.class(), ErrorClass::Limit);
+        let text = error.to_string();
+        for part in ["write", "10", "95", "100"] {
+            assert!(text.contains(part), "{text:?} lacks {part:?}");
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Bytes in, answers out: the buffer of one reader with its limit, its end and its failure.
+//!
+//! Storage is one stretch of memory that is filled at its back and consumed at its front. Nothing here reads a socket:
+//! a driver asks for spare room, fills it, and says how much came.
+
+use bytes::Bytes;
+
+use crate::error::{ConfigError, Failure};
+use crate::read_request::{Answer, Request, Tail};
+use crate::search::SearchMemo;
+
+/// asyncio's default limit: 64 KiB before a separator.
+pub const DEFAULT_LIMIT: usize = 64 * 1024;
+
+/// The buffer of one reader.
+///
+/// ```
+/// use millstream_core::{Answer, ReadBuffer, Request};
+/// let mut buffer = ReadBuffer::new(1024)?;
+/// buffer.feed(b"first\nsec");
+/// assert_eq!(buffer.poll(&Request::Line { limit: 1024 }), Answer::Ready { len: 6 });
+/// assert_eq!(buffer.take(6), "first\n");
+/// assert_eq!(buffer.poll(&Request::Line { limit: 1024 }), Answer::Need);
+/// buffer.feed_eof();
+/// assert_eq!(buffer.poll(&Request::Line { limit: 1024 }), Answer::Ready { len: 3 });
+/// # Ok::<(), millstream_core::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct ReadBuffer {
+    /// Initialised memory; `start..end` are the unread bytes, `end..` is room for the next fill.
+    storage: Vec<u8>,
+    /// Never above `end`; both zero when nothing is unread.
+    start: usize,
+    end: usize,
+    /// At least 1.
+    limit: usize,
+    /// How much room the next fill is offered; doubles when a fill used all of it.
+    fill_len: usize,
+    memo: SearchMemo,
+    tail: Tail,
+    /// Whether a driver that pushes was told to stop.
+    paused: bool,
+    /// The most unread bytes ever held.
+    peak_len: usize,
+}
+
+/// What a driver that pushes bytes (rather than pulling them) has to do to its transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// More than twice the limit is unread: stop reading the transport.
+    Pause,
+    /// Read the transport again.
+    Resume,
+}
+
+impl ReadBuffer {
+    /// An empty buffer. No memory is taken before the first byte.
+    ///
+    /// # Errors
+    /// [`ConfigError::ZeroLimit`] for a limit of zero.
+    pub fn new(limit: usize) -> Result<Self, ConfigError> {
+        if limit == 0 {
+            return Err(ConfigError::ZeroLimit);
+        }
+        Ok(Self {
+            storage: Vec::new(),
+            start: 0,
+            end: 0,
+            limit,
+            fill_len: FIRST_FILL,
+            memo: SearchMemo::default(),
+            tail: Tail::Open,
+            paused: false,
+            peak_len: 0,
+        })
+    }
+
+    /// The limit, in bytes.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The unread bytes.
+    pub fn unread(&self) -> &[u8] {
+        &self.storage[self.start..self.end]
+    }
+
+    /// How many bytes are unread.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether nothing is unread.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether the stream ended and everything was read.
+    pub fn at_eof(&self) -> bool {
+        self.is_empty() && self.tail == Tail::Ended
+    }
+
+    /// Whether the stream ended, be it by the peer or by a failure: no fill will bring more.
+    pub fn is_ended(&self) -> bool {
+        self.tail != Tail::Open
+    }
+
+    /// The failure that ended the stream.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.tail {
+            Tail::Failed(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// The most bytes that were ever unread at once.
+    pub fn peak_len(&self) -> usize {
+        self.peak_len
+    }
+
+    /// Room for the next fill, at least one byte.
+    ///
+    /// The room never depends on what a read asks for or a peer announced: it grows only after fills that used all of it.
+    pub fn spare(&mut self) -> &mut [u8] {
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+            if self.storage.len() > KEEP_LEN {
+                self.storage = Vec::new();
+            }
+        }
+        if self.storage.len() - self.end < self.fill_len / 4 {
+            self.make_room();
+        }
+        &mut self.storage[self.end..]
+    }
+
+    /// The first `n` bytes of the room from [`spare`](Self::spare) were filled.
+    ///
+    /// # Panics
+    /// If `n` is more than the room that was handed out.
+    pub fn commit(&mut self, n: usize) {
+        let room = self.storage.len() - self.end;
+        assert!(n <= room, "commit({n}) of {room} spare bytes");
+        if n == room && self.fill_len < FULL_FILL {
+            self.fill_len *= 2;
+        }
+        self.end += n;
+        self.peak_len = self.peak_len.max(self.len());
+    }
+
+    /// Appends bytes that came some other way.
+    pub fn feed(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            let spare = self.spare();
+            let n = spare.len().min(data.len());
+            spare[..n].copy_from_slice(&data[..n]);
+            self.commit(n);
+            data = &data[n..];
+        }
+    }
+
+    /// The peer ended the stream. Later failures change nothing.
+    pub fn feed_eof(&mut self) {
+        if self.tail == Tail::Open {
+            self.tail = Tail::Ended;
+        }
+    }
+
+    /// The transport failed: what arrived stays readable, then the failure is the answer, for ever.
+    pub fn fail(&mut self, failure: Failure) {
+        if self.tail == Tail::Open {
+            self.tail = Tail::Failed(failure);
+        }
+    }
+
+    /// Judges what is buffered; consumes nothing.
+    pub fn poll(&mut self, request: &Request<'_>) -> Answer {
+        request.judge(&self.storage[self.start..self.end], &self.tail, &mut self.memo)
+    }
+
+    /// Drops the first `n` unread bytes.
+    ///
+    /// # Panics
+    /// If fewer are unread.
+    pub fn consume(&mut self, n: usize) {
+        assert!(n <= self.len(), "consume({n}) of {} unread bytes", self.len());
+        self.start += n;
+        self.memo.consumed(n);
+    }
+
+    /// Consumes the first `n` unread bytes and lends them: the hot path, without a copy or an allocation.
+    ///
+    /// # Panics
+    /// If fewer are unread.
+    pub fn lend(&mut self, n: usize) -> &[u8] {
+        let from = self.start;
+        self.consume(n);
+        &self.storage[from..from + n]
+    }
+
+    /// Consumes the first `n` unread bytes and gives them away; large ones are given without a copy where that wastes
+    /// no memory.
+    ///
+    /// # Panics
+    /// If fewer are unread.
+    pub fn take(&mut self, n: usize) -> Bytes {
+        let gives_all = self.start == 0 && n == self.end;
+        if gives_all && n >= GIVE_LEN && n >= self.storage.len() / 2 {
+            let mut storage = std::mem::take(&mut self.storage);
+            storage.truncate(n);
+            self.end = 0;
+            self.memo.consumed(n);
+            return storage.into();
+        }
+        Bytes::copy_from_slice(self.lend(n))
+    }
+
+    /// For a driver that pushes: what to do to the transport now. `waits` says that a read could not be answered, which
+    /// always resumes (`read_exactly` of more than twice the limit would otherwise wait for ever).
+    pub fn flow(&mut self, waits: bool) -> Option<Flow> {
+        if !self.paused && !waits && self.len() > self.limit.saturating_mul(2) {
+            self.paused = true;
+            return Some(Flow::Pause);
+        }
+        if self.paused && (waits || self.len() <= self.limit) {
+            self.paused = false;
+            return Some(Flow::Resume);
+        }
+        None
+    }
+
+    /// Moves the unread bytes to the front if that costs no more than was consumed since, else takes more memory. Both
+    /// are paid for by the bytes that came or went, so a stream costs linear time whatever its segments.
+    fn make_room(&mut self) {
+        let len = self.len();
+        if self.start >= len && self.storage.len() - len >= self.fill_len / 4 {
+            self.storage.copy_within(self.start..self.end, 0);
+        } else {
+            let mut larger = vec![0; len.saturating_mul(2).max(len.saturating_add(self.fill_len))];
+            larger[..len].copy_from_slice(&self.storage[self.start..self.end]);
+            self.storage = larger;
+        }
+        self.start = 0;
+        self.end = len;
+    }
+}
+
+/// The room of the first fill: most requests fit, and an idle connection that spoke once keeps no more.
+const FIRST_FILL: usize = 8 * 1024;
+/// The most room a fill is offered beyond doubling: as much as a hand-written loop uses.
+const FULL_FILL: usize = 64 * 1024;
+/// An empty buffer larger than this gives its memory back.
+const KEEP_LEN: usize = 2 * FULL_FILL;
+/// Items of this size are worth giving away whole instead of copying.
+const GIVE_LEN: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pushing_driver_is_paused_above_twice_the_limit_and_resumed_at_the_limit() {
+        let mut buffer = ReadBuffer::new(10).unwrap();
+        buffer.feed(&[b'x'; 20]);
+        assert_eq!(buffer.flow(false), None);
+        buffer.feed(b"y");
+        assert_eq!(buffer.flow(false), Some(Flow::Pause));
+        assert_eq!(buffer.flow(false), None);
+        buffer.consume(10);
+        assert_eq!(buffer.flow(false), None);
+        buffer.consume(1);
+        assert_eq!(buffer.flow(false), Some(Flow::Resume));
+    }
+
+    #[test]
+    fn a_read_that_must_wait_resumes_the_transport() {
+        let mut buffer = ReadBuffer::new(10).unwrap();
+        buffer.feed(&[b'x'; 25]);
+        assert_eq!(buffer.flow(false), Some(Flow::Pause));
+        assert_eq!(buffer.poll(&Request::Exactly(30)), Answer::Need);
+        assert_eq!(buffer.flow(true), Some(Flow::Resume));
+    }
+
+    #[test]
+    fn a_huge_exact_read_takes_no_memory_in_advance() {
+        let mut buffer = ReadBuffer::new(DEFAULT_LIMIT).unwrap();
+        assert!(buffer.poll(&Request::Exactly(1 << 62)) == Answer::Need);
+        assert!(buffer.spare().len() <= FIRST_FILL);
+    }
+
+    #[test]
+    fn an_item_that_fills_the_buffer_is_given_away_without_a_copy() {
+        let mut buffer = ReadBuffer::new(DEFAULT_LIMIT).unwrap();
+        buffer.feed(&vec![7; 100_000]);
+        let address = buffer.unread().as_ptr();
+        let taken = buffer.take(100_000);
+        assert_eq!((taken.len(), taken.as_ptr()), (100_000, address));
+        buffer.feed(b"next");
+        assert_eq!(buffer.unread(), b"next");
+    }
+
+    #[test]
+    fn the_first_cause_of_the_end_stays() {
+        let mut buffer = ReadBuffer::new(1).unwrap();
+        buffer.feed_eof();
+        buffer.fail(Failure::aborted());
+        assert!(buffer.failure().is_none());
+        assert!(buffer.at_eof());
+    }
+}
