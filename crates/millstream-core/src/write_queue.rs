@@ -4,7 +4,6 @@
 //! away are kept as they are and leave in the same gathered send.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
@@ -139,11 +138,13 @@ impl WriteQueue {
     /// # Errors
     /// [`WriteError::Full`] if it would pass the hard cap.
     pub fn admit(&self, len: usize) -> Result<Urgency, WriteError> {
-        let total = self.len.saturating_add(len);
-        if let Some(hard_cap) = self.hard_cap.filter(|&cap| total > cap) {
+        // A sum that no number holds passes every cap.
+        let total = self.len.checked_add(len);
+        if let Some(hard_cap) = self.hard_cap.filter(|&cap| total.is_none_or(|total| total > cap)) {
             return Err(WriteError::Full { len, queued: self.len, hard_cap });
         }
-        Ok(if !self.corked || total >= self.cork_threshold { Urgency::Now } else { Urgency::Corked })
+        let is_due = !self.corked || total.is_none_or(|total| total >= self.cork_threshold);
+        Ok(if is_due { Urgency::Now } else { Urgency::Corked })
     }
 
     /// Appends a copy of the message.
@@ -175,8 +176,8 @@ impl WriteQueue {
     }
 
     /// The queued bytes in order, for a gathered send.
-    pub fn gather(&self) -> impl Iterator<Item = IoSlice<'_>> {
-        self.chunks.iter().map(|chunk| IoSlice::new(chunk.unsent()))
+    pub fn gather(&self) -> impl Iterator<Item = &[u8]> {
+        self.chunks.iter().map(Chunk::unsent)
     }
 
     /// The first `n` queued bytes were sent. Returns whether waiting drainers may go on now.

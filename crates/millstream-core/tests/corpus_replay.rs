@@ -1,0 +1,53 @@
+//! Replays the saved fuzz corpus in every test run, so that what fuzzing once found stays found.
+
+use std::path::PathBuf;
+
+#[allow(dead_code, reason = "each test uses its part")]
+mod model;
+
+use model::{read, read_face, write};
+
+#[test]
+fn every_saved_read_list_agrees_with_the_model() {
+    let mut asks = 0;
+    for (name, data) in corpus("read_ops") {
+        let ops: Vec<read::ReadOp> = model::decode(&data);
+        println!("{} operations: {name}", ops.len());
+        asks +=
+            ops.iter().filter(|op| matches!(op, read::ReadOp::Ask(_) | read::ReadOp::AskAgain(_))).count();
+        read_face::run(&ops);
+    }
+    assert!(asks >= 100, "only {asks} reads in the whole corpus");
+}
+
+#[test]
+fn every_saved_write_list_agrees_with_the_model() {
+    let mut sends = 0;
+    for (name, data) in corpus("write_ops") {
+        let ops: Vec<write::WriteOp> = model::decode(&data);
+        println!("{} operations: {name}", ops.len());
+        sends += ops.iter().filter(|op| is_send(op)).count();
+        write::run(&ops);
+    }
+    assert!(sends >= 30, "only {sends} sends in the whole corpus");
+}
+
+/// The saved files of a fuzz target by name; never none.
+fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files: Vec<_> = entries
+        .map(|entry| {
+            let path = entry.expect("a folder that can be listed").path();
+            (path.display().to_string(), std::fs::read(&path).expect("a file that can be read"))
+        })
+        .collect();
+    files.sort();
+    assert!(files.len() >= 12, "{} holds only {} files", folder.display(), files.len());
+    files
+}
+
+fn is_send(op: &write::WriteOp) -> bool {
+    use write::WriteOp::{Advance, AdvanceBy, AdvanceThrough};
+    matches!(op, Advance(_) | AdvanceBy(_) | AdvanceThrough { .. })
+}

@@ -1,0 +1,79 @@
+//! The halves as tokio's `AsyncRead`, `AsyncBufRead` and `AsyncWrite`, and any such byte stream as a pair.
+//!
+//! `tokio::io::join(reader, writer)` makes the pair one byte stream again, for hyper, `tokio_util::codec` or anyone.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use millstream_core::{Answer, Request};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::reader::StreamReader;
+use crate::writer::StreamWriter;
+
+impl AsyncRead for StreamReader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match ready!(self.poll_answer(cx, &Request::Some { max: buf.remaining() })) {
+            Answer::Ready { len } => buf.put_slice(self.buffer.lend(len)),
+            Answer::Failed(failure) => return Poll::Ready(Err(failure.into())),
+            _ => {}
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncBufRead for StreamReader {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        match ready!(this.poll_answer(cx, &Request::Some { max: usize::MAX })) {
+            Answer::Failed(failure) => Poll::Ready(Err(failure.into())),
+            _ => Poll::Ready(Ok(this.buffer.unread())),
+        }
+    }
+
+    fn consume(mut self: Pin<&mut Self>, amount: usize) {
+        self.buffer.consume(amount);
+    }
+}
+
+/// Writing waits above the high watermark; `flush` waits until everything was handed to the system; `shutdown` is
+/// [`write_eof`](StreamWriter::write_eof).
+impl AsyncWrite for StreamWriter {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        ready!(this.connection.poll_drain(cx, &mut this.drain_ticket))?;
+        this.write(data)?;
+        Poll::Ready(Ok(data.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        ready!(this.connection.poll_flushed(cx, &mut this.flush_ticket))?;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write_eof()?;
+        self.poll_flush(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        ready!(this.connection.poll_drain(cx, &mut this.drain_ticket))?;
+        this.connection.write_pieces(slices.iter().map(|slice| &**slice))?;
+        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
+    }
+}

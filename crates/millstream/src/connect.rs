@@ -1,0 +1,321 @@
+//! Opening connections: by name with Happy Eyeballs, by path, or from a socket that is open already.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use millstream_core::{
+    AddressRace, AttemptId, DEFAULT_FIRST_FAMILY_COUNT, DEFAULT_STAGGER, Failure, RaceStep, interleave,
+};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, Sleep};
+
+use crate::address::Address;
+use crate::error::{Attempt, ConnectError};
+use crate::reader::StreamReader;
+use crate::resolve::{Family, Query, check_host, resolve};
+use crate::streams::{StreamSettings, stream_setters};
+use crate::transport::{Socket, Transport};
+use crate::writer::StreamWriter;
+
+/// Connects to a host by name or address over TCP, as asyncio's `open_connection`. For anything but the defaults, use
+/// [`ConnectOptions`].
+///
+/// # Errors
+/// See [`ConnectError`]: it lists every address that was tried.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), millstream::Error> {
+/// let (mut reader, writer) = millstream::open_connection("localhost", 8888).await?;
+/// writer.write(b"hello\n")?;
+/// let echo = reader.read_line().await?;
+/// # Ok(()) }
+/// ```
+pub async fn open_connection(host: &str, port: u16) -> Result<(StreamReader, StreamWriter), ConnectError> {
+    ConnectOptions::new().open(host, port).await
+}
+
+/// Connects to a Unix socket by its path, as asyncio's `open_unix_connection`. A path that begins with a zero byte is a
+/// name in Linux's abstract name space.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn open_unix_connection(
+    path: impl AsRef<Path>,
+) -> Result<(StreamReader, StreamWriter), ConnectError> {
+    ConnectOptions::new().open_unix(path).await
+}
+
+/// How to connect: every keyword of asyncio's `open_connection` that makes sense here, with its defaults.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), millstream::Error> {
+/// use std::time::Duration;
+/// let options = millstream::ConnectOptions::new().limit(1024).timeout(Duration::from_secs(5));
+/// let (reader, writer) = options.open("example.org", 7).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    streams: StreamSettings,
+    query: Query,
+    local_address: Option<SocketAddr>,
+    stagger: Option<Duration>,
+    first_family_count: usize,
+    timeout: Option<Duration>,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            streams: StreamSettings::default(),
+            query: Query::default(),
+            local_address: None,
+            stagger: Some(DEFAULT_STAGGER),
+            first_family_count: DEFAULT_FIRST_FAMILY_COUNT,
+            timeout: None,
+        }
+    }
+}
+
+impl ConnectOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    stream_setters!();
+
+    /// Only addresses of this family (asyncio's `family`).
+    #[must_use]
+    pub fn family(mut self, family: Family) -> Self {
+        self.query.family = Some(family);
+        self
+    }
+
+    /// The `AI_*` flags for `getaddrinfo` (asyncio's `flags`).
+    #[must_use]
+    pub fn flags(mut self, flags: i32) -> Self {
+        self.query.flags = flags;
+        self
+    }
+
+    /// The address to connect from (asyncio's `local_addr`). Peers of the other family are failed attempts then.
+    #[must_use]
+    pub fn local_address(mut self, address: SocketAddr) -> Self {
+        self.local_address = Some(address);
+        self
+    }
+
+    /// How long an address may be alone before the next one is tried beside it (250 ms by default, RFC 8305; at least
+    /// 10 ms). `None` tries one after the other, as asyncio does by default.
+    #[must_use]
+    pub fn happy_eyeballs_delay(mut self, delay: Option<Duration>) -> Self {
+        self.stagger = delay;
+        self
+    }
+
+    /// How many addresses of the first family come before the families alternate (asyncio's `interleave`; 1 by
+    /// default). Zero keeps the resolver's order.
+    #[must_use]
+    pub fn interleave(mut self, first_family_count: usize) -> Self {
+        self.first_family_count = first_family_count;
+        self
+    }
+
+    /// How long connecting may take in all, name lookup included. Without it the system decides: about two minutes for
+    /// an address that never answers.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Connects over TCP. Tries the host's addresses as Happy Eyeballs v2 (RFC 8305) says: families alternating, the
+    /// next one when the last has failed or was silent for the delay, none cancelled by a later one, the first success
+    /// wins and the others are closed.
+    ///
+    /// **Cancel-safe**: dropping it closes every attempt at once.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn open(&self, host: &str, port: u16) -> Result<(StreamReader, StreamWriter), ConnectError> {
+        self.streams.check()?;
+        check_host(host)?;
+        let mut attempts = Vec::new();
+        let race = self.race(host, port, &mut attempts);
+        let socket = match self.timeout {
+            None => race.await?,
+            Some(timeout) => match tokio::time::timeout(timeout, race).await {
+                Ok(result) => result?,
+                Err(_) => return Err(ConnectError::TimedOut { host: host.to_owned(), timeout, attempts }),
+            },
+        };
+        let peer = socket.peer_addr().ok().map(Address::Ip);
+        Ok(self.streams.pair(Transport::Tcp(Socket::new(socket)), peer)?)
+    }
+
+    /// Connects to a Unix socket.
+    ///
+    /// **Cancel-safe.**
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn open_unix(
+        &self,
+        path: impl AsRef<Path>,
+    ) -> Result<(StreamReader, StreamWriter), ConnectError> {
+        self.streams.check()?;
+        let path = path.as_ref();
+        if let Err(error) = crate::unix::check_path(path) {
+            return Err(ConnectError::BadPath { path: path.to_owned(), failure: error.into() });
+        }
+        let failed =
+            |error: io::Error| ConnectError::PathFailed { path: path.to_owned(), failure: error.into() };
+        let socket = match self.timeout {
+            None => UnixStream::connect(path).await.map_err(failed)?,
+            Some(timeout) => tokio::time::timeout(timeout, UnixStream::connect(path))
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                .map_err(failed)?,
+        };
+        Ok(self.streams.pair(Transport::Unix(Socket::new(socket)), None)?)
+    }
+
+    /// Adopts a connected TCP socket (asyncio's `sock`).
+    ///
+    /// # Errors
+    /// [`ConnectError::Adopt`] if it is not connected, or outside a tokio runtime.
+    pub fn adopt_tcp(
+        &self,
+        socket: std::net::TcpStream,
+    ) -> Result<(StreamReader, StreamWriter), ConnectError> {
+        self.streams.check()?;
+        let adopt = || -> io::Result<(TcpStream, SocketAddr)> {
+            Handle::try_current().map_err(io::Error::other)?;
+            let peer = socket.peer_addr()?;
+            socket.set_nonblocking(true)?;
+            socket.set_nodelay(self.streams.nodelay)?;
+            Ok((TcpStream::from_std(socket)?, peer))
+        };
+        let (socket, peer) = adopt().map_err(|error| ConnectError::Adopt(error.into()))?;
+        Ok(self.streams.pair(Transport::Tcp(Socket::new(socket)), Some(Address::Ip(peer)))?)
+    }
+
+    /// Adopts a connected Unix socket (asyncio's `sock`).
+    ///
+    /// # Errors
+    /// [`ConnectError::Adopt`] if it is not connected, or outside a tokio runtime.
+    pub fn adopt_unix(
+        &self,
+        socket: std::os::unix::net::UnixStream,
+    ) -> Result<(StreamReader, StreamWriter), ConnectError> {
+        self.streams.check()?;
+        let adopt = || -> io::Result<UnixStream> {
+            Handle::try_current().map_err(io::Error::other)?;
+            socket.peer_addr()?;
+            socket.set_nonblocking(true)?;
+            UnixStream::from_std(socket)
+        };
+        let socket = adopt().map_err(|error| ConnectError::Adopt(error.into()))?;
+        Ok(self.streams.pair(Transport::Unix(Socket::new(socket)), None)?)
+    }
+
+    /// Resolves and races. Failed attempts are noted in `attempts` as they come, for a caller that runs out of time.
+    async fn race(
+        &self,
+        host: &str,
+        port: u16,
+        attempts: &mut Vec<Attempt>,
+    ) -> Result<TcpStream, ConnectError> {
+        let addresses = resolve(Some(host), port, self.query)
+            .await
+            .map_err(|failure| ConnectError::Lookup { host: host.to_owned(), failure })?;
+        if addresses.is_empty() {
+            return Err(ConnectError::NoAddress { host: host.to_owned() });
+        }
+        let mut runners = Runners::new(self, interleave(&addresses, self.first_family_count));
+        let won = poll_fn(|cx| runners.poll(cx, attempts)).await;
+        won.ok_or_else(|| ConnectError::AllFailed {
+            host: host.to_owned(),
+            attempts: std::mem::take(attempts),
+        })
+    }
+
+    async fn attempt(self, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(local) = self.local_address {
+            if local.is_ipv4() != address.is_ipv4() {
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrNotAvailable,
+                    format!("the local address {local} is of the other family"),
+                ));
+            }
+            socket.set_reuseaddr(true)?;
+            socket.bind(local)?;
+        }
+        socket.set_nodelay(self.streams.nodelay)?;
+        socket.connect(address).await
+    }
+}
+
+/// The attempts under way, as the core's [`AddressRace`] starts them. Dropping it closes them all.
+struct Runners<'a> {
+    options: &'a ConnectOptions,
+    race: AddressRace<()>,
+    running: Vec<(AttemptId, SocketAddr, Connecting)>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+impl<'a> Runners<'a> {
+    fn new(options: &'a ConnectOptions, addresses: Vec<SocketAddr>) -> Self {
+        Self { options, race: AddressRace::new(addresses, options.stagger), running: Vec::new(), timer: None }
+    }
+
+    /// The winner's socket; `None` if every address failed.
+    fn poll(&mut self, cx: &mut Context<'_>, attempts: &mut Vec<Attempt>) -> Poll<Option<TcpStream>> {
+        loop {
+            if let Some(winner) = self.poll_running(cx, attempts) {
+                return Poll::Ready(Some(winner));
+            }
+            match self.race.poll(Instant::now().into_std()) {
+                RaceStep::Start { attempt, address } => {
+                    let connecting = Box::pin(self.options.clone().attempt(address));
+                    self.running.push((attempt, address, connecting));
+                }
+                RaceStep::Wait { until } => {
+                    let Some(until) = until else { return Poll::Pending };
+                    let mut timer = Box::pin(tokio::time::sleep_until(Instant::from_std(until)));
+                    if timer.as_mut().poll(cx).is_pending() {
+                        self.timer = Some(timer);
+                        return Poll::Pending;
+                    }
+                }
+                RaceStep::Won { .. } | RaceStep::Failed => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn poll_running(&mut self, cx: &mut Context<'_>, attempts: &mut Vec<Attempt>) -> Option<TcpStream> {
+        let mut at = 0;
+        while let Some((attempt, address, connecting)) = self.running.get_mut(at) {
+            match connecting.as_mut().poll(cx) {
+                Poll::Pending => at += 1,
+                Poll::Ready(Ok(socket)) => return self.race.succeeded(*attempt).then_some(socket),
+                Poll::Ready(Err(error)) => {
+                    attempts.push(Attempt { address: *address, failure: Failure::from(&error) });
+                    self.race.failed(*attempt, ());
+                    drop(self.running.swap_remove(at));
+                }
+            }
+        }
+        None
+    }
+}

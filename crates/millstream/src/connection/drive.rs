@@ -1,0 +1,178 @@
+//! The driver of a connection: the one task that does whatever has to wait for the transport or for the clock.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use millstream_core::{ErrorClass, Failure};
+use tokio::time::{Instant, Sleep};
+
+use super::{Connection, Driver, State, Task};
+use crate::sync::Arc;
+use crate::waiters::Wakes;
+
+/// Completes when the connection is closed. Dropped earlier, it fails the connection: nothing would flush it any more.
+#[derive(Debug)]
+pub(crate) struct Drive {
+    connection: Arc<Connection>,
+    /// Armed while closing: for the whole close, and for the silence that ends the lingering.
+    closing: Option<Pin<Box<Sleep>>>,
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+impl Drive {
+    pub(crate) fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, closing: None, silence: None }
+    }
+
+    /// Does all that can be done now; returns what is left to wait for. Leaves the waker where it is needed.
+    fn work(&self, cx: &mut Context<'_>) -> (Task, bool) {
+        let connection = &self.connection;
+        let mut wakes = Wakes::default();
+        let mut state = connection.state.lock();
+        state.driver_looks(cx, &mut wakes);
+        let task = loop {
+            if state.blocked {
+                match connection.transport.poll_writable(cx) {
+                    Poll::Ready(Ok(())) => state.blocked = false,
+                    Poll::Ready(Err(error)) => connection.fail(&mut state, Failure::from(&error), &mut wakes),
+                    Poll::Pending => {}
+                }
+            }
+            let task = connection.advance(&mut state, Some(cx), &mut wakes);
+            // A send that was just refused has yet to leave our waker with the transport.
+            if !(state.blocked && matches!(task, Task::Flush { .. })) || state.waits_for_room(connection, cx)
+            {
+                break task;
+            }
+        };
+        if let Driver::Working { parked, .. } = &mut state.driver {
+            *parked = task;
+        }
+        connection.publish(&state);
+        let turn_over =
+            matches!(task, Task::Flush { .. }) && !state.blocked && connection.transport.sends_inline();
+        drop(state);
+        (task, turn_over)
+    }
+
+    /// Reads and drops what the peer sends. Ready when it ended or was silent for long enough.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; 4096];
+        for _ in 0..LINGER_READS {
+            match self.connection.transport.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(_)) => self.silence = None,
+                Poll::Pending => {
+                    let silence =
+                        self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_SILENCE)));
+                    return silence.as_mut().poll(cx);
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = self.connection.close_deadline;
+        let closing =
+            self.closing.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + deadline)));
+        closing.as_mut().poll(cx)
+    }
+}
+
+impl Future for Drive {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            let (task, turn_over) = this.work(cx);
+            match task {
+                Task::Done => return Poll::Ready(()),
+                Task::Close { .. } => continue,
+                Task::Rest => {
+                    if let Poll::Ready(Err(error)) = this.connection.transport.poll_flush(cx) {
+                        this.connection
+                            .change(|state, wakes| this.connection.fail(state, Failure::from(&error), wakes));
+                        continue;
+                    }
+                    return Poll::Pending;
+                }
+                Task::WaitForReader => {
+                    this.closing = None;
+                    return Poll::Pending;
+                }
+                Task::Linger => {
+                    if this.poll_linger(cx).is_ready() || this.poll_deadline(cx).is_ready() {
+                        this.connection.change(|state, _| state.life.lingered());
+                        continue;
+                    }
+                    return Poll::Pending;
+                }
+                Task::Flush { closing } | Task::SendEnd { closing } => {
+                    if closing && this.poll_deadline(cx).is_ready() {
+                        this.connection.change(|state, wakes| {
+                            let unsent = state.queue.clear();
+                            state.life.deadline(unsent);
+                            state.wake_everyone(wakes);
+                        });
+                        continue;
+                    }
+                    if turn_over {
+                        cx.waker().wake_by_ref();
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Drive {
+    fn drop(&mut self) {
+        self.connection.change(|state, wakes| {
+            state.driver = Driver::Gone;
+            if !state.transport_closed {
+                let failure = Failure::new(
+                    std::io::ErrorKind::ConnectionAborted,
+                    "the runtime that flushed this connection has shut down",
+                    ErrorClass::ClosedByUs,
+                );
+                self.connection.fail(state, failure, wakes);
+                self.connection.transport.close(false, wakes);
+                state.transport_closed = true;
+            }
+        });
+    }
+}
+
+impl State {
+    /// The driver has come: the next thing to do needs another call.
+    fn driver_looks(&mut self, cx: &Context<'_>, wakes: &mut Wakes) {
+        if let Driver::Working { waker, called, .. } = &mut self.driver {
+            *called = false;
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                wakes.dropped.extend(waker.replace(cx.waker().clone()));
+            }
+        }
+    }
+
+    /// Registers for room to send. False: there is some again already.
+    fn waits_for_room(&mut self, connection: &Connection, cx: &mut Context<'_>) -> bool {
+        match connection.transport.poll_writable(cx) {
+            Poll::Pending => true,
+            Poll::Ready(_) => {
+                self.blocked = false;
+                false
+            }
+        }
+    }
+}
+
+/// A peer that neither sends nor closes for this long has taken our end, or never will.
+const LINGER_SILENCE: Duration = Duration::from_secs(1);
+/// Receives in one turn of lingering.
+const LINGER_READS: usize = 16;

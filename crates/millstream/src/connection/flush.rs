@@ -1,0 +1,147 @@
+//! Sends what is queued and takes every step that needs no waiting. Non-blocking; called under the lock.
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+use millstream_core::Failure;
+
+use super::{Connection, State, Task};
+use crate::waiters::Wakes;
+
+/// How far one flush came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Nothing is queued any more.
+    Empty,
+    /// The transport takes no more for now.
+    Blocked,
+    /// This turn's share is used up.
+    TurnOver,
+}
+
+impl Connection {
+    /// Does everything that needs no waiting, and says what is left: nothing, or something that has to wait.
+    pub(super) fn advance(
+        &self,
+        state: &mut State,
+        mut cx: Option<&mut Context<'_>>,
+        wakes: &mut Wakes,
+    ) -> Task {
+        loop {
+            let task = state.task();
+            match task {
+                Task::Flush { .. } if !state.blocked => {
+                    if self.flush(state, cx.as_deref_mut(), wakes) != Progress::Empty {
+                        return task;
+                    }
+                }
+                Task::SendEnd { .. } => match self.transport.poll_shutdown(cx.as_deref_mut(), wakes) {
+                    // A peer that is gone already cannot be told; all bytes were handed over, so that is no failure.
+                    Poll::Ready(_) => state.life.end_sent(),
+                    Poll::Pending => return task,
+                },
+                Task::Linger if state.peer_ended || !self.transport.needs_linger() => state.life.lingered(),
+                Task::Close { reset } => {
+                    self.transport.close(reset, wakes);
+                    state.transport_closed = true;
+                    state.wake_everyone(wakes);
+                }
+                Task::Flush { .. } | Task::Rest | Task::WaitForReader | Task::Linger | Task::Done => {
+                    return task;
+                }
+            }
+        }
+    }
+
+    /// Sends the queue, at most [`TURN_LEN`] bytes of it.
+    fn flush(&self, state: &mut State, mut cx: Option<&mut Context<'_>>, wakes: &mut Wakes) -> Progress {
+        state.counts.flushes += 1;
+        let mut left = TURN_LEN;
+        while !state.queue.is_empty() {
+            if left == 0 {
+                return Progress::TurnOver;
+            }
+            let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+            let mut used = 0;
+            let mut offered = 0;
+            for (slot, slice) in slices.iter_mut().zip(state.queue.gather()) {
+                let n = slice.len().min(left - offered);
+                *slot = IoSlice::new(&slice[..n]);
+                used += 1;
+                offered += n;
+                if offered == left {
+                    break;
+                }
+            }
+            let sent = self.transport.try_write(cx.as_deref_mut(), &slices[..used], wakes);
+            let Some(n) = self.count_send(state, sent, wakes) else { return state.after_send_stopped() };
+            left -= n;
+            if state.queue.advance(n) {
+                state.drainers.wake_all(wakes);
+            }
+        }
+        state.flushers.wake_all(wakes);
+        Progress::Empty
+    }
+
+    /// Sends the queue and `data` behind it in one go, without copying `data` unless it does not all leave.
+    pub(super) fn send_through(&self, state: &mut State, data: &[u8], wakes: &mut Wakes) {
+        let mut sent = 0;
+        if !state.blocked && self.transport.sends_inline() {
+            state.counts.flushes += 1;
+            let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+            let queued = state.queue.gather().count();
+            if queued < MOST_SLICES {
+                for (slot, slice) in slices.iter_mut().zip(state.queue.gather()) {
+                    *slot = IoSlice::new(slice);
+                }
+                slices[queued] = IoSlice::new(data);
+                let result = self.transport.try_write(None, &slices[..=queued], wakes);
+                match self.count_send(state, result, wakes) {
+                    Some(n) => sent = n,
+                    None if state.life.is_closed() => return,
+                    None => {}
+                }
+            }
+        }
+        if state.queue.advance_through(sent, data) {
+            state.drainers.wake_all(wakes);
+        }
+        if state.queue.is_empty() {
+            state.flushers.wake_all(wakes);
+        }
+    }
+
+    /// Books the result of one send. `None`: it took nothing, because the transport is full or has failed.
+    fn count_send(&self, state: &mut State, result: io::Result<usize>, wakes: &mut Wakes) -> Option<usize> {
+        match result {
+            Ok(n) => {
+                state.counts.writes += 1;
+                state.counts.bytes += n as u64;
+                Some(n)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                state.counts.stalls += 1;
+                // An adopted stream tells the driver alone when to go on, in its next send.
+                state.blocked = self.transport.sends_inline();
+                None
+            }
+            Err(error) => {
+                self.fail(state, Failure::from(&error), wakes);
+                None
+            }
+        }
+    }
+}
+
+impl State {
+    /// After a send that took nothing: a failure has emptied the queue, a full transport has not.
+    fn after_send_stopped(&self) -> Progress {
+        if self.queue.is_empty() { Progress::Empty } else { Progress::Blocked }
+    }
+}
+
+/// The most that is sent for one connection before others get their turn: a bulk peer does not starve the rest.
+pub(super) const TURN_LEN: usize = 256 * 1024;
+/// Chunks are 4 KiB at least, so this many fill a turn.
+const MOST_SLICES: usize = 64;

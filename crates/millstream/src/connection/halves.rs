@@ -1,0 +1,350 @@
+//! What the reader and the writer half ask of their connection.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use millstream_core::{CloseError, DrainError, Failure, Urgency, Watermarks, WriteError};
+
+use super::{Connection, Driver, ReaderHalf, State, Task};
+use crate::sync::{Arc, Ordering};
+use crate::waiters::Ticket;
+
+/// Why a reader gets nothing more from the transport, though the transport did not say so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ReadEnd {
+    /// This side closed the connection.
+    Closed,
+    /// Sending failed, or this side aborted.
+    Failed(Failure),
+}
+
+/// For the reader.
+impl Connection {
+    /// One receive into `spare`. `Ready(Ok(0))` is the peer's end.
+    pub(crate) fn poll_receive(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+        spare: &mut [u8],
+    ) -> Poll<Result<usize, ReadEnd>> {
+        if self.reading_over.load(Ordering::Acquire)
+            && let Some(end) = self.state.lock().read_end()
+        {
+            return Poll::Ready(Err(end));
+        }
+        match self.transport.poll_read(cx, spare) {
+            Poll::Ready(Ok(n)) => {
+                self.read_stats.record(n);
+                if n == 0 {
+                    self.change(|state, _| {
+                        state.peer_ended = true;
+                        state.reader = ReaderHalf::Ended;
+                    });
+                }
+                Poll::Ready(Ok(n))
+            }
+            Poll::Ready(Err(error)) => {
+                let failure = Failure::from(&error);
+                self.change(|state, wakes| {
+                    state.peer_ended = true;
+                    state.reader = ReaderHalf::Ended;
+                    self.fail(state, failure.clone(), wakes);
+                });
+                Poll::Ready(Err(ReadEnd::Failed(failure)))
+            }
+            Poll::Pending => match self.before_wait(cx) {
+                Some(end) => Poll::Ready(Err(end)),
+                None => Poll::Pending,
+            },
+        }
+    }
+
+    /// The reader is about to wait: what is queued leaves now. Says if there is nothing to wait for.
+    pub(crate) fn before_wait(self: &Arc<Self>, cx: &Context<'_>) -> Option<ReadEnd> {
+        self.change(|state, wakes| {
+            if self.transport.sends_inline() && matches!(state.task(), Task::Flush { .. }) {
+                self.advance(state, None, wakes);
+            }
+            if let Some(end) = state.read_end() {
+                // The transport keeps one waker for reading, and ours has just pushed out that of a lingering driver.
+                if let Driver::Working { parked, .. } = &mut state.driver {
+                    *parked = Task::Rest;
+                }
+                return Some(end);
+            }
+            if !state.reader_waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                wakes.dropped.extend(state.reader_waker.replace(cx.waker().clone()));
+            }
+            None
+        })
+    }
+
+    pub(crate) fn reader_dropped(self: &Arc<Self>) {
+        self.change(|state, wakes| {
+            state.reader = ReaderHalf::Dropped;
+            wakes.dropped.extend(state.reader_waker.take());
+            if state.life.is_closing() {
+                self.advance(state, None, wakes);
+            }
+        });
+    }
+}
+
+/// For the writer.
+impl Connection {
+    /// Queues the whole message or fails; sends at once only if the cork is off or its threshold reached.
+    pub(crate) fn write(self: &Arc<Self>, data: &[u8]) -> Result<(), WriteError> {
+        self.change(|state, wakes| {
+            state.life.check_write()?;
+            match state.queue.admit(data.len())? {
+                Urgency::Corked => state.queue.push(data),
+                Urgency::Now => self.send_through(state, data, wakes),
+            }
+            Ok(())
+        })
+    }
+
+    /// As [`write`](Self::write), for several pieces that are one message: all or none of them.
+    pub(crate) fn write_pieces<'p>(
+        self: &Arc<Self>,
+        pieces: impl Iterator<Item = &'p [u8]> + Clone,
+    ) -> Result<(), WriteError> {
+        let len = pieces.clone().fold(0_usize, |sum, piece| sum.saturating_add(piece.len()));
+        self.change(|state, wakes| {
+            state.life.check_write()?;
+            let urgency = state.queue.admit(len)?;
+            for piece in pieces {
+                state.queue.push(piece);
+            }
+            if urgency == Urgency::Now && self.transport.sends_inline() {
+                self.advance(state, None, wakes);
+            }
+            Ok(())
+        })
+    }
+
+    /// As [`write`](Self::write), for a message that the caller gives away: a large one is never copied.
+    pub(crate) fn write_bytes(self: &Arc<Self>, data: Bytes) -> Result<(), WriteError> {
+        self.change(|state, wakes| {
+            state.life.check_write()?;
+            let urgency = state.queue.admit(data.len())?;
+            state.queue.push_shared(data);
+            if urgency == Urgency::Now && self.transport.sends_inline() {
+                self.advance(state, None, wakes);
+            }
+            Ok(())
+        })
+    }
+
+    /// Starts sending now what is queued.
+    pub(crate) fn flush_now(self: &Arc<Self>) -> Result<(), DrainError> {
+        self.change(|state, wakes| {
+            state.life.check_drain()?;
+            if self.transport.sends_inline() {
+                self.advance(state, None, wakes);
+            }
+            state.life.failure().cloned().map_or(Ok(()), |failure| Err(failure.into()))
+        })
+    }
+
+    /// Waits for the low mark, if the high one was passed.
+    pub(crate) fn poll_drain(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        ticket: &mut Ticket,
+    ) -> Poll<Result<(), DrainError>> {
+        if !self.attention.load(Ordering::Acquire) && !ticket.is_waiting() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_sent(cx, ticket, Until::LowMark)
+    }
+
+    /// Waits until everything was handed to the transport.
+    pub(crate) fn poll_flushed(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        ticket: &mut Ticket,
+    ) -> Poll<Result<(), DrainError>> {
+        self.poll_sent(cx, ticket, Until::Empty)
+    }
+
+    fn poll_sent(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        ticket: &mut Ticket,
+        until: Until,
+    ) -> Poll<Result<(), DrainError>> {
+        self.change(|state, wakes| {
+            if until.waits(state) && self.transport.sends_inline() {
+                self.advance(state, None, wakes);
+            }
+            let verdict = match state.life.check_drain() {
+                Err(error) => Some(Err(error)),
+                Ok(()) if until.waits(state) => None,
+                Ok(()) => Some(Ok(())),
+            };
+            let waiters = match until {
+                Until::LowMark => &mut state.drainers,
+                Until::Empty => &mut state.flushers,
+            };
+            match verdict {
+                None => {
+                    waiters.register(ticket, cx.waker(), wakes);
+                    Poll::Pending
+                }
+                Some(result) => {
+                    waiters.forget(ticket, wakes);
+                    Poll::Ready(result)
+                }
+            }
+        })
+    }
+
+    /// A task that waited for the low mark goes away.
+    pub(crate) fn forget_drainer(self: &Arc<Self>, ticket: &mut Ticket) {
+        if ticket.is_waiting() {
+            self.change(|state, wakes| state.drainers.forget(ticket, wakes));
+        }
+    }
+
+    /// A task that waited for an empty queue goes away.
+    pub(crate) fn forget_flusher(self: &Arc<Self>, ticket: &mut Ticket) {
+        if ticket.is_waiting() {
+            self.change(|state, wakes| state.flushers.forget(ticket, wakes));
+        }
+    }
+
+    pub(crate) fn write_eof(self: &Arc<Self>) -> Result<(), WriteError> {
+        self.change(|state, wakes| {
+            state.life.write_eof()?;
+            self.advance(state, None, wakes);
+            Ok(())
+        })
+    }
+
+    pub(crate) fn close(self: &Arc<Self>) {
+        self.change(|state, wakes| {
+            state.reader_keeps = false;
+            state.life.close();
+            self.advance(state, None, wakes);
+            wakes.due.extend(state.reader_waker.take());
+        });
+    }
+
+    /// The writer was dropped: as `close`, but a reader that is still there reads on.
+    pub(crate) fn writer_dropped(self: &Arc<Self>) {
+        self.change(|state, wakes| {
+            state.reader_keeps = !state.life.is_closing();
+            state.life.close();
+            self.advance(state, None, wakes);
+        });
+    }
+
+    pub(crate) fn abort(self: &Arc<Self>) {
+        self.change(|state, wakes| {
+            state.life.abort();
+            state.queue.clear();
+            self.advance(state, None, wakes);
+            state.wake_everyone(wakes);
+        });
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state.lock().life.is_closing()
+    }
+
+    pub(crate) fn poll_closed(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        ticket: &mut Ticket,
+    ) -> Poll<Result<(), CloseError>> {
+        self.change(|state, wakes| match state.life.outcome() {
+            Some(outcome) => {
+                state.closers.forget(ticket, wakes);
+                Poll::Ready(outcome)
+            }
+            None => {
+                state.closers.register(ticket, cx.waker(), wakes);
+                Poll::Pending
+            }
+        })
+    }
+
+    pub(crate) fn forget_closer(self: &Arc<Self>, ticket: &mut Ticket) {
+        if ticket.is_waiting() {
+            self.change(|state, wakes| state.closers.forget(ticket, wakes));
+        }
+    }
+
+    pub(crate) fn set_corked(self: &Arc<Self>, corked: bool) {
+        self.change(|state, wakes| {
+            state.queue.set_corked(corked);
+            if !corked && self.transport.sends_inline() {
+                self.advance(state, None, wakes);
+            }
+        });
+    }
+
+    pub(crate) fn set_watermarks(self: &Arc<Self>, marks: Watermarks) {
+        self.change(|state, wakes| {
+            if state.queue.set_watermarks(marks) {
+                state.drainers.wake_all(wakes);
+            }
+        });
+    }
+
+    pub(crate) fn watermarks(&self) -> Watermarks {
+        self.state.lock().queue.watermarks()
+    }
+
+    pub(crate) fn set_hard_cap(&self, hard_cap: Option<usize>) {
+        self.state.lock().queue.set_hard_cap(hard_cap);
+    }
+}
+
+/// For the server.
+impl Connection {
+    /// Aborts, and asks the server's task to drop the handler.
+    pub(crate) fn cancel(self: &Arc<Self>) {
+        self.state.lock().handler_cancelled = true;
+        self.abort();
+    }
+
+    pub(crate) fn handler_cancelled(&self) -> bool {
+        self.state.lock().handler_cancelled
+    }
+}
+
+/// What a task waits for.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    LowMark,
+    Empty,
+}
+
+impl Until {
+    fn waits(self, state: &State) -> bool {
+        match self {
+            Self::LowMark => state.queue.is_paused(),
+            Self::Empty => !state.queue.is_empty(),
+        }
+    }
+}
+
+impl State {
+    /// Whether the reader must not touch the transport any more. After a failure it has to: what arrived before the
+    /// failure is delivered first.
+    pub(super) fn reading_over(&self) -> bool {
+        self.life.failure().is_none() && self.read_end().is_some()
+    }
+
+    /// Why a reader that found nothing has nothing to wait for, if so.
+    pub(super) fn read_end(&self) -> Option<ReadEnd> {
+        if let Some(failure) = self.life.failure() {
+            return Some(ReadEnd::Failed(failure.clone()));
+        }
+        if self.life.is_aborted() {
+            return Some(ReadEnd::Failed(Failure::aborted()));
+        }
+        (self.life.is_closing() && !self.reader_keeps).then_some(ReadEnd::Closed)
+    }
+}

@@ -1,0 +1,286 @@
+//! What the two halves of a connection share: the write queue, its life, and who waits for what.
+//!
+//! ```text
+//!   StreamReader ── before it waits ──▶ flush ◀── drain, flush, close ── StreamWriter
+//!                                        ▲
+//!   Drive (one task a connection) ───────┘   everything that has to wait for the socket or the clock
+//! ```
+//!
+//! The lock is held for bookkeeping and for non-blocking sends, never across an await, and no waker is woken or dropped
+//! under it.
+
+mod drive;
+mod flush;
+mod halves;
+mod task;
+
+use std::sync::OnceLock;
+use std::task::Waker;
+use std::time::Duration;
+
+use millstream_core::{Failure, Lifecycle, WriteQueue};
+use tokio::runtime::Handle;
+
+pub(crate) use drive::Drive;
+pub(crate) use halves::ReadEnd;
+use task::Task;
+
+use crate::address::Address;
+use crate::stats::{ReadStats, Stats};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
+use crate::transport::Transport;
+use crate::turn::Turn;
+use crate::waiters::{Waiters, Wakes};
+
+/// One connection, shared by its halves and its driver.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    transport: Transport,
+    state: Mutex<State>,
+    /// Follows `State::needs_attention`: while it is false, `drain` has nothing to wait for and takes no lock.
+    attention: AtomicBool,
+    /// Follows `State::reading_over`: once it is true, the reader no longer touches the transport.
+    reading_over: AtomicBool,
+    read_stats: ReadStats,
+    /// Where the driver is spawned.
+    runtime: Option<Handle>,
+    /// How long closing may take, from the call to the closed socket.
+    close_deadline: Duration,
+    peer: OnceLock<Option<Address>>,
+    local: OnceLock<Option<Address>>,
+}
+
+/// Everything under the lock.
+#[derive(Debug)]
+struct State {
+    queue: WriteQueue,
+    life: Lifecycle,
+    /// The last send took less than it was offered: the driver waits for the socket, and nobody else need try.
+    blocked: bool,
+    drainers: Waiters,
+    /// Wait for an empty queue.
+    flushers: Waiters,
+    closers: Waiters,
+    /// The task that waits in a read.
+    reader_waker: Option<Waker>,
+    reader: ReaderHalf,
+    /// The writer was dropped without `close`: a reader that is still there may read on.
+    reader_keeps: bool,
+    /// The peer has ended its side, so nothing it sends can turn our close into a reset.
+    peer_ended: bool,
+    transport_closed: bool,
+    /// The server wants the handler of this connection gone.
+    handler_cancelled: bool,
+    driver: Driver,
+    counts: Counts,
+}
+
+/// What became of the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReaderHalf {
+    /// It may still read the transport.
+    Reading,
+    /// It has seen the end or a failure.
+    Ended,
+    Dropped,
+}
+
+/// The task that does what has to wait.
+#[derive(Debug)]
+enum Driver {
+    /// Not needed so far.
+    Absent,
+    Working {
+        waker: Option<Waker>,
+        /// A wake-up is on its way; there is never a second one.
+        called: bool,
+        /// What it found to do when it last looked. A call is due when there is something else to do now.
+        parked: Task,
+    },
+    /// It has done its last duty, or its runtime is gone.
+    Gone,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    bytes: u64,
+    writes: u64,
+    flushes: u64,
+    stalls: u64,
+    calls: u64,
+}
+
+/// The settings of a connection that do not change later.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionSettings {
+    pub(crate) watermarks: millstream_core::Watermarks,
+    pub(crate) hard_cap: Option<usize>,
+    pub(crate) close_deadline: Duration,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        Self {
+            watermarks: millstream_core::Watermarks::default(),
+            hard_cap: None,
+            close_deadline: DEFAULT_CLOSE_DEADLINE,
+        }
+    }
+}
+
+/// asyncio gives a TLS close 30 s; the same bound holds here for every close.
+pub(crate) const DEFAULT_CLOSE_DEADLINE: Duration = Duration::from_secs(30);
+
+impl Connection {
+    /// A connection whose driver is spawned on `runtime` when it is first needed. With `driven`, the caller makes and
+    /// polls the [`Drive`] itself from the start.
+    pub(crate) fn new(
+        transport: Transport,
+        settings: ConnectionSettings,
+        runtime: Option<Handle>,
+        driven: bool,
+    ) -> Arc<Self> {
+        let driver = if driven {
+            Driver::Working { waker: None, called: false, parked: Task::Rest }
+        } else {
+            Driver::Absent
+        };
+        Arc::new(Self {
+            transport,
+            state: Mutex::new(State {
+                queue: WriteQueue::new(settings.watermarks, settings.hard_cap),
+                life: Lifecycle::default(),
+                blocked: false,
+                drainers: Waiters::default(),
+                flushers: Waiters::default(),
+                closers: Waiters::default(),
+                reader_waker: None,
+                reader: ReaderHalf::Reading,
+                reader_keeps: false,
+                peer_ended: false,
+                transport_closed: false,
+                handler_cancelled: false,
+                driver,
+                counts: Counts::default(),
+            }),
+            attention: AtomicBool::new(false),
+            reading_over: AtomicBool::new(false),
+            read_stats: ReadStats::default(),
+            runtime,
+            close_deadline: settings.close_deadline,
+            peer: OnceLock::new(),
+            local: OnceLock::new(),
+        })
+    }
+
+    /// Notes the peer's address where it is known already.
+    pub(crate) fn with_peer(self: Arc<Self>, peer: Address) -> Arc<Self> {
+        let _ = self.peer.set(Some(peer));
+        self
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    pub(crate) fn peer_address(&self) -> Option<Address> {
+        self.peer.get_or_init(|| self.transport.peer_address()).clone()
+    }
+
+    pub(crate) fn local_address(&self) -> Option<Address> {
+        self.local.get_or_init(|| self.transport.local_address()).clone()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let state = self.state.lock();
+        Stats {
+            bytes_read: self.read_stats.bytes(),
+            reads: self.read_stats.calls(),
+            bytes_written: state.counts.bytes,
+            writes: state.counts.writes,
+            flushes: state.counts.flushes,
+            stalls: state.counts.stalls,
+            flusher_calls: state.counts.calls,
+            queued: state.queue.len(),
+            peak_queued: state.queue.peak_len(),
+        }
+    }
+
+    /// Runs one change of the state, then lets everyone know whom it concerns: the flags, the driver, the wakers.
+    fn change<R>(self: &Arc<Self>, f: impl FnOnce(&mut State, &mut Wakes) -> R) -> R {
+        let mut wakes = Wakes::default();
+        let mut state = self.state.lock();
+        let result = f(&mut state, &mut wakes);
+        self.publish(&state);
+        let spawn = self.call_driver(&mut state, &mut wakes);
+        drop(state);
+        drop(wakes);
+        if spawn {
+            self.spawn_driver();
+        }
+        result
+    }
+
+    /// Brings the flags in line with the state.
+    fn publish(&self, state: &State) {
+        let attention = state.needs_attention();
+        if self.attention.load(Ordering::Relaxed) != attention {
+            self.attention.store(attention, Ordering::Release);
+        }
+        if !self.reading_over.load(Ordering::Relaxed) && state.reading_over() {
+            self.reading_over.store(true, Ordering::Release);
+        }
+    }
+
+    /// Wakes the driver if there is something for it that it does not know of. Returns whether it has to be spawned.
+    fn call_driver(&self, state: &mut State, wakes: &mut Wakes) -> bool {
+        let task = state.task();
+        match &mut state.driver {
+            Driver::Absent if task.needs_driver() => {
+                state.driver = Driver::Working { waker: None, called: true, parked: Task::Rest };
+                state.counts.calls += 1;
+                return true;
+            }
+            // Without a waker it was never polled, and will be without our doing.
+            Driver::Working { waker: Some(waker), called, parked }
+                if !*called && *parked != task && task.needs_driver() && !Turn::is_of(self) =>
+            {
+                wakes.due.push(waker.clone());
+                *called = true;
+                state.counts.calls += 1;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    fn spawn_driver(self: &Arc<Self>) {
+        let drive = Drive::new(Arc::clone(self));
+        match &self.runtime {
+            // On a runtime that has shut down the task is dropped at once, and fails the connection by that.
+            Some(runtime) => drop(runtime.spawn(drive)),
+            None => drop(drive),
+        }
+    }
+
+    /// The transport failed: everyone who waits learns of it.
+    fn fail(&self, state: &mut State, failure: Failure, wakes: &mut Wakes) {
+        state.life.fail(failure);
+        state.queue.clear();
+        state.wake_everyone(wakes);
+    }
+}
+
+impl State {
+    /// Whether `drain` has to look closer.
+    fn needs_attention(&self) -> bool {
+        self.queue.is_paused() || self.life.is_closed()
+    }
+
+    fn wake_everyone(&mut self, wakes: &mut Wakes) {
+        self.drainers.wake_all(wakes);
+        self.flushers.wake_all(wakes);
+        self.closers.wake_all(wakes);
+        wakes.due.extend(self.reader_waker.take());
+    }
+}

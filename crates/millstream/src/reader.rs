@@ -1,0 +1,350 @@
+//! The reading half: each read is a question to the core's buffer, and a receive while the answer is "not yet".
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use millstream_core::{
+    Answer, ReadBuffer, ReadError, ReadExactlyError, ReadLineError, ReadToEndError, ReadUntilError, Request,
+    Separators, SkipError,
+};
+
+use crate::connection::{Connection, ReadEnd};
+use crate::limited::Limited;
+use crate::sync::Arc;
+
+/// The reading half of a connection.
+///
+/// Every read is bounded by the reader's [limit](Self::limit) or by a number in its call, and **every read is
+/// cancel-safe**: a future that is dropped at any await has taken no byte, and the next read goes on where it was, its
+/// search included. So reads can stand in a `select!` or under a timeout as they are.
+///
+/// Reads come in two forms. The plain ones return owned [`Bytes`]; the `_borrowed` ones lend the bytes from the buffer
+/// until the next call, without allocating.
+///
+/// Before a read waits, everything that was written to the connection is sent. At the end of the stream, reads say so
+/// as asyncio's do; see each one.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), millstream::Error> {
+/// let ((mut reader, _w), (_r, peer)) = millstream::testing::pair();
+/// peer.write(b"GET / HTTP/1.0\r\nHost: example\r\n\r\nbody")?;
+/// let head = reader.read_until(b"\r\n\r\n").await?.expect("a request");
+/// assert_eq!(head, "GET / HTTP/1.0\r\nHost: example\r\n\r\n");
+/// assert_eq!(reader.read(100).await?, "body");
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct StreamReader {
+    pub(crate) buffer: ReadBuffer,
+    connection: Arc<Connection>,
+    /// What this reader may still take before others get their turn.
+    turn_left: usize,
+}
+
+impl StreamReader {
+    pub(crate) fn new(buffer: ReadBuffer, connection: Arc<Connection>) -> Self {
+        Self { buffer, connection, turn_left: TURN_LEN }
+    }
+
+    /// The limit in force: how many bytes may stand before a separator. The buffer never holds more than twice this
+    /// plus one receive, except for [`read_exactly`](Self::read_exactly) and [`read_to_end`](Self::read_to_end), which
+    /// name their own size.
+    pub fn limit(&self) -> usize {
+        self.buffer.limit()
+    }
+
+    /// This reader with another limit, for one call: `reader.limited(1024).read_line().await`.
+    pub fn limited(&mut self, limit: usize) -> Limited<'_> {
+        Limited::new(self, limit)
+    }
+
+    /// Reads whatever is there: at least one byte and at most `max`. Empty at the end of the stream, and for a `max` of
+    /// zero.
+    ///
+    /// **Cancel-safe.** As asyncio's `read(n)`; for `read(-1)` see [`read_to_end`](Self::read_to_end).
+    ///
+    /// # Errors
+    /// [`ReadError::Failed`] if the transport failed and everything that arrived before was read.
+    pub async fn read(&mut self, max: usize) -> Result<Bytes, ReadError> {
+        match self.answer(&Request::Some { max }).await {
+            Answer::Ready { len } => Ok(self.buffer.take(len)),
+            Answer::Failed(failure) => Err(failure.into()),
+            _ => Ok(Bytes::new()),
+        }
+    }
+
+    /// As [`read`](Self::read), lending the bytes.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_borrowed(&mut self, max: usize) -> Result<&[u8], ReadError> {
+        match self.answer(&Request::Some { max }).await {
+            Answer::Ready { len } => Ok(self.buffer.lend(len)),
+            Answer::Failed(failure) => Err(failure.into()),
+            _ => Ok(&[]),
+        }
+    }
+
+    /// Reads exactly `n` bytes.
+    ///
+    /// **Cancel-safe.** Not bounded by the limit, but memory grows only as bytes arrive. Needs no copy for large `n`.
+    ///
+    /// # Errors
+    /// [`ReadExactlyError::Incomplete`] with the bytes that did come if the stream ends first (none of them if it ended
+    /// cleanly before: see [`is_clean_end`](ReadExactlyError::is_clean_end)); [`ReadExactlyError::TooLarge`] for an `n`
+    /// that no memory can hold; [`ReadExactlyError::Failed`].
+    pub async fn read_exactly(&mut self, n: usize) -> Result<Bytes, ReadExactlyError> {
+        self.await_exactly(n).await?;
+        Ok(self.buffer.take(n))
+    }
+
+    /// As [`read_exactly`](Self::read_exactly), lending the bytes.
+    ///
+    /// # Errors
+    /// As [`read_exactly`](Self::read_exactly).
+    pub async fn read_exactly_borrowed(&mut self, n: usize) -> Result<&[u8], ReadExactlyError> {
+        self.await_exactly(n).await?;
+        Ok(self.buffer.lend(n))
+    }
+
+    async fn await_exactly(&mut self, n: usize) -> Result<(), ReadExactlyError> {
+        if isize::try_from(n).is_err() {
+            return Err(ReadExactlyError::TooLarge { requested: n });
+        }
+        match self.answer(&Request::Exactly(n)).await {
+            Answer::Failed(failure) => Err(failure.into()),
+            Answer::Incomplete { len } => {
+                Err(ReadExactlyError::Incomplete { partial: self.buffer.take(len), expected: n })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads one line, its line feed included. The last line of a stream may lack it; `None` is the end.
+    ///
+    /// **Cancel-safe.** As asyncio's `readline`, except that a line beyond the limit stays where it is.
+    ///
+    /// # Errors
+    /// [`ReadLineError::LimitOverrun`]: the bytes stay, and [`skip_until`](Self::skip_until) or a larger
+    /// [`limited`](Self::limited) goes on; [`ReadLineError::Failed`].
+    pub async fn read_line(&mut self) -> Result<Option<Bytes>, ReadLineError> {
+        let limit = self.limit();
+        self.limited(limit).read_line().await
+    }
+
+    /// As [`read_line`](Self::read_line), lending the line.
+    ///
+    /// # Errors
+    /// As [`read_line`](Self::read_line).
+    pub async fn read_line_borrowed(&mut self) -> Result<Option<&[u8]>, ReadLineError> {
+        let limit = self.limit();
+        self.limited(limit).read_line_borrowed().await
+    }
+
+    /// Reads through the separator, which may have several bytes. `None` if the stream ended before the item began.
+    ///
+    /// **Cancel-safe**, and the search never starts over: not after a receive, not after a cancelled call.
+    ///
+    /// # Errors
+    /// [`ReadUntilError::LimitOverrun`]: the bytes stay; [`ReadUntilError::Incomplete`] with the bytes if the stream
+    /// ends inside the item, once; [`ReadUntilError::EmptySeparator`]; [`ReadUntilError::Failed`].
+    pub async fn read_until(&mut self, separator: &[u8]) -> Result<Option<Bytes>, ReadUntilError> {
+        let limit = self.limit();
+        self.limited(limit).read_until(separator).await
+    }
+
+    /// As [`read_until`](Self::read_until), lending the item.
+    ///
+    /// # Errors
+    /// As [`read_until`](Self::read_until).
+    pub async fn read_until_borrowed(&mut self, separator: &[u8]) -> Result<Option<&[u8]>, ReadUntilError> {
+        let limit = self.limit();
+        self.limited(limit).read_until_borrowed(separator).await
+    }
+
+    /// Reads through whichever separator ends first; where two end at the same byte, the shortest counts (CPython 3.13).
+    ///
+    /// **Cancel-safe.**
+    ///
+    /// # Errors
+    /// As [`read_until`](Self::read_until).
+    pub async fn read_until_any(&mut self, separators: &[&[u8]]) -> Result<Option<Bytes>, ReadUntilError> {
+        let limit = self.limit();
+        self.limited(limit).read_until_any(separators).await
+    }
+
+    /// As [`read_until_any`](Self::read_until_any), lending the item.
+    ///
+    /// # Errors
+    /// As [`read_until`](Self::read_until).
+    pub async fn read_until_any_borrowed(
+        &mut self,
+        separators: &[&[u8]],
+    ) -> Result<Option<&[u8]>, ReadUntilError> {
+        let limit = self.limit();
+        self.limited(limit).read_until_any_borrowed(separators).await
+    }
+
+    /// Reads everything up to the end of the stream, at most `max` bytes.
+    ///
+    /// **Cancel-safe**: the bytes gather in the buffer.
+    ///
+    /// # Errors
+    /// [`ReadToEndError::LimitOverrun`] if more than `max` bytes come: they stay; [`ReadToEndError::Failed`].
+    pub async fn read_to_end(&mut self, max: usize) -> Result<Bytes, ReadToEndError> {
+        match self.answer(&Request::All { max }).await {
+            Answer::Ready { len } => Ok(self.buffer.take(len)),
+            Answer::Failed(failure) => Err(failure.into()),
+            Answer::Overrun { .. } => Err(ReadToEndError::LimitOverrun { limit: max }),
+            _ => Ok(Bytes::new()),
+        }
+    }
+
+    /// Waits for at least one byte and lends all that is buffered, without consuming it. Empty at the end of the stream.
+    ///
+    /// **Cancel-safe.**
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn peek(&mut self) -> Result<&[u8], ReadError> {
+        match self.answer(&Request::Some { max: usize::MAX }).await {
+            Answer::Failed(failure) => Err(failure.into()),
+            _ => Ok(self.buffer.unread()),
+        }
+    }
+
+    /// The bytes that arrived and were not read yet.
+    pub fn buffered(&self) -> &[u8] {
+        self.buffer.unread()
+    }
+
+    /// Whether the end of the stream was seen and everything was read.
+    pub fn at_eof(&self) -> bool {
+        self.buffer.at_eof()
+    }
+
+    /// Drops the next `n` bytes, however many they are; the buffer stays small.
+    ///
+    /// **Cancelling** it leaves the rest undropped; nothing else is lost.
+    ///
+    /// # Errors
+    /// [`SkipError::Incomplete`] if the stream ends first; [`SkipError::Failed`].
+    pub async fn skip(&mut self, n: u64) -> Result<(), SkipError> {
+        let mut left = n;
+        while left > 0 {
+            let max = usize::try_from(left).unwrap_or(usize::MAX);
+            match self.answer(&Request::Some { max }).await {
+                Answer::Ready { len } => {
+                    self.buffer.consume(len);
+                    left -= len as u64;
+                }
+                Answer::Failed(failure) => return Err(failure.into()),
+                _ => return Err(SkipError::Incomplete { skipped: n - left }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops everything through the separator, however far it is; the buffer stays small. Returns how many bytes this
+    /// call dropped. This is how to go on after a limit error.
+    ///
+    /// **Cancelling** it leaves the rest undropped: call it again.
+    ///
+    /// # Errors
+    /// [`SkipError::Incomplete`] if the stream ends first (everything is dropped then); [`SkipError::EmptySeparator`];
+    /// [`SkipError::Failed`].
+    pub async fn skip_until(&mut self, separator: &[u8]) -> Result<u64, SkipError> {
+        let separators = Separators::One(separator);
+        if !separators.is_valid() {
+            return Err(SkipError::EmptySeparator);
+        }
+        let mut skipped = 0;
+        loop {
+            // With a limit of nothing, the answer to any bytes without a match is how many of them can be dropped.
+            let request = Request::Until { separators, limit: 0 };
+            let (drop_len, done) = match self.answer(&request).await {
+                Answer::Ready { len } => (len, true),
+                Answer::Overrun { consumed, found: true } => (consumed + separator.len(), true),
+                Answer::Overrun { consumed, found: false } => (consumed, false),
+                Answer::Failed(failure) => return Err(failure.into()),
+                _ => {
+                    skipped += self.buffer.len() as u64;
+                    self.buffer.consume(self.buffer.len());
+                    return Err(SkipError::Incomplete { skipped });
+                }
+            };
+            self.buffer.consume(drop_len);
+            skipped += drop_len as u64;
+            if done {
+                return Ok(skipped);
+            }
+        }
+    }
+
+    /// The lines of this stream as a [`Stream`](futures_core::Stream) of owned lines, each with its line feed.
+    pub fn lines(&mut self) -> crate::Lines<'_> {
+        crate::Lines::new(self)
+    }
+
+    pub(crate) async fn answer(&mut self, request: &Request<'_>) -> Answer {
+        poll_fn(|cx| self.poll_answer(cx, request)).await
+    }
+
+    /// Asks the buffer, and receives while it needs more. Cancel-safe: no answer consumes anything.
+    pub(crate) fn poll_answer(&mut self, cx: &mut Context<'_>, request: &Request<'_>) -> Poll<Answer> {
+        loop {
+            match self.buffer.poll(request) {
+                Answer::Need | Answer::Ready { .. } if self.turn_left == 0 => {
+                    std::task::ready!(self.poll_yield(cx))
+                }
+                Answer::Need => std::task::ready!(self.poll_fill(cx)),
+                Answer::Ready { len } => {
+                    self.turn_left = self.turn_left.saturating_sub(ITEM_COST);
+                    return Poll::Ready(Answer::Ready { len });
+                }
+                answer => return Poll::Ready(answer),
+            }
+        }
+    }
+
+    /// One receive into the buffer. Ready when there is something new: bytes, the end, or a failure.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.connection.poll_receive(cx, self.buffer.spare()) {
+            Poll::Ready(Ok(0) | Err(ReadEnd::Closed)) => self.buffer.feed_eof(),
+            Poll::Ready(Ok(n)) => {
+                self.turn_left = self.turn_left.saturating_sub(n);
+                self.buffer.commit(n);
+            }
+            Poll::Ready(Err(ReadEnd::Failed(failure))) => self.buffer.fail(failure),
+            Poll::Pending => {
+                self.turn_left = TURN_LEN;
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// This reader has had its share: others first. What was written meanwhile is sent, as before any wait.
+    fn poll_yield(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.turn_left = TURN_LEN;
+        if self.connection.before_wait(cx).is_some() {
+            // There is nobody to be fair to on a connection that is over.
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for StreamReader {
+    fn drop(&mut self) {
+        self.connection.reader_dropped();
+    }
+}
+
+/// What one reader takes, in bytes, before other tasks get their turn. Reads from the buffer touch no socket and so
+/// spend none of tokio's budget: without this, a peer that pipelines without end would hold the thread.
+const TURN_LEN: usize = 256 * 1024;
+/// What an item costs beyond its bytes, so that a flood of tiny ones ends its turn too.
+const ITEM_COST: usize = 64;

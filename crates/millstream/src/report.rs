@@ -1,0 +1,90 @@
+//! What went wrong in a server without anyone to return it to: each cause is reported once, to whom the user chose.
+
+use std::any::Any;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use millstream_core::Failure;
+
+use crate::address::Address;
+use crate::handler::BoxError;
+
+/// A failure inside a server. The server itself goes on.
+#[derive(Debug)]
+pub struct ServerFailure {
+    /// The peer of the connection, or the listener's own address if accepting failed.
+    address: Option<Address>,
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Error(BoxError),
+    Panic(String),
+    Accept(Failure),
+}
+
+impl ServerFailure {
+    pub(crate) fn error(peer: Option<Address>, error: BoxError) -> Self {
+        Self { address: peer, cause: Cause::Error(error) }
+    }
+
+    pub(crate) fn panic(peer: Option<Address>, payload: &(dyn Any + Send)) -> Self {
+        let text = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a panic without a text".to_owned());
+        Self { address: peer, cause: Cause::Panic(text) }
+    }
+
+    pub(crate) fn accept(listener: Address, failure: Failure) -> Self {
+        Self { address: Some(listener), cause: Cause::Accept(failure) }
+    }
+
+    /// The peer of the failed handler's connection, or the listener's address if accepting failed.
+    pub fn address(&self) -> Option<&Address> {
+        self.address.as_ref()
+    }
+
+    /// Whether a handler panicked.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.cause, Cause::Panic(_))
+    }
+
+    /// Whether accepting is paused because this machine ran out of something (descriptors, memory).
+    pub fn is_accept(&self) -> bool {
+        matches!(self.cause, Cause::Accept(_))
+    }
+}
+
+impl fmt::Display for ServerFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.address.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        match &self.cause {
+            Cause::Error(error) => write!(f, "the handler of the connection from {address} failed: {error}"),
+            Cause::Panic(text) => write!(f, "the handler of the connection from {address} panicked: {text}"),
+            Cause::Accept(failure) => write!(f, "accepting on {address} pauses: {failure}"),
+        }
+    }
+}
+
+impl StdError for ServerFailure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.cause {
+            Cause::Error(error) => Some(&**error),
+            Cause::Accept(failure) => Some(failure),
+            Cause::Panic(_) => None,
+        }
+    }
+}
+
+/// Who is told.
+pub(crate) type Report = Arc<dyn Fn(ServerFailure) + Send + Sync>;
+
+/// One line on standard error, as asyncio does where no logger was set up.
+#[allow(clippy::print_stderr, reason = "the stated default, which `on_failure` replaces")]
+pub(crate) fn to_stderr(failure: ServerFailure) {
+    eprintln!("millstream: {failure}");
+}

@@ -1,0 +1,119 @@
+//! One served connection: its task polls the handler and, when the handler has had its turn, the connection's driver.
+//!
+//! So what a handler writes leaves when it gives control back, without a wake-up or a task of its own.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::connection::{Connection, Drive};
+use crate::handler::{BoxError, HandlerWork};
+use crate::reader::StreamReader;
+use crate::report::{Report, ServerFailure};
+use crate::sync;
+use crate::turn::Turn;
+use crate::writer::StreamWriter;
+
+/// Calls the user's handler.
+pub(crate) type Handler = dyn Fn(StreamReader, StreamWriter) -> HandlerWork + Send + Sync;
+
+/// The task of one served connection. Completes when the handler has ended and the connection is closed.
+pub(crate) struct Serve<Guard> {
+    /// Before the drive: when the task is dropped, the handler's halves go first.
+    handler: Stage,
+    drive: Option<Drive>,
+    connection: sync::Arc<Connection>,
+    report: Report,
+    /// Tells the server that this connection is gone.
+    _guard: Guard,
+}
+
+/// How far the handler is.
+enum Stage {
+    Called(Option<(Arc<Handler>, StreamReader, StreamWriter)>),
+    Working(HandlerWork),
+    Ended,
+}
+
+impl<Guard> Serve<Guard> {
+    pub(crate) fn new(
+        handler: Arc<Handler>,
+        halves: (StreamReader, StreamWriter),
+        connection: sync::Arc<Connection>,
+        drive: Drive,
+        report: Report,
+        guard: Guard,
+    ) -> Self {
+        let handler = Stage::Called(Some((handler, halves.0, halves.1)));
+        Self { handler, drive: Some(drive), connection, report, _guard: guard }
+    }
+
+    /// One turn of the handler.
+    fn poll_handler(&mut self, cx: &mut Context<'_>) {
+        let _turn = Turn::begin(&*self.connection);
+        let result = catch_unwind(AssertUnwindSafe(|| self.handler.poll(cx)));
+        let failure = match result {
+            Ok(Poll::Pending) => return,
+            Ok(Poll::Ready(None)) => None,
+            Ok(Poll::Ready(Some(error))) => Some(ServerFailure::error(self.connection.peer_address(), error)),
+            Err(payload) => Some(ServerFailure::panic(self.connection.peer_address(), &*payload)),
+        };
+        self.drop_handler();
+        if let Some(failure) = failure {
+            // The halves may live on in tasks that the handler spawned.
+            self.connection.close();
+            // A reporter that panics has only itself to blame; the server lives.
+            let _ = catch_unwind(AssertUnwindSafe(|| (self.report)(failure)));
+        }
+    }
+
+    /// Dropping what the handler owned may panic as well; that was reported or is not worth a second report.
+    fn drop_handler(&mut self) {
+        let handler = std::mem::replace(&mut self.handler, Stage::Ended);
+        let _: Result<(), Box<dyn Any + Send>> = catch_unwind(AssertUnwindSafe(|| drop(handler)));
+    }
+}
+
+impl<Guard: Unpin> Future for Serve<Guard> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if !matches!(this.handler, Stage::Ended) {
+            this.poll_handler(cx);
+        }
+        if let Some(drive) = &mut this.drive {
+            if Pin::new(drive).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.drive = None;
+        }
+        if this.connection.handler_cancelled() {
+            this.drop_handler();
+        }
+        if matches!(this.handler, Stage::Ended) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Stage {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<BoxError>> {
+        if let Self::Called(call) = self {
+            let Some((handler, reader, writer)) = call.take() else { return Poll::Ready(None) };
+            *self = Self::Working(handler(reader, writer));
+        }
+        match self {
+            Self::Working(work) => work.0.as_mut().poll(cx),
+            Self::Called(_) | Self::Ended => Poll::Ready(None),
+        }
+    }
+}
+
+impl<Guard> fmt::Debug for Serve<Guard> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve").field("connection", &self.connection).finish_non_exhaustive()
+    }
+}

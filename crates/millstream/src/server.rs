@@ -1,0 +1,249 @@
+//! A server: its listeners, its connections, and how both end.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::accept::accept_until;
+use crate::address::Address;
+use crate::connection::Connection;
+use crate::error::ServeError;
+use crate::listen::Bound;
+use crate::report::Report;
+use crate::serve::{Handler, Serve};
+use crate::streams::StreamSettings;
+use crate::sync::{self, Mutex};
+use crate::transport::Transport;
+
+/// A running server, as asyncio's `Server` with the rules of CPython 3.13.
+///
+/// Each connection's handler runs in a task of its own. A handler that returns drops its halves, which closes the
+/// connection in the background. One that fails or panics closes its connection, is reported once, and hurts nobody
+/// else.
+///
+/// Dropping the `Server` closes it: it stops listening, and the connections there are go on.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), millstream::Error> {
+/// use millstream::{StreamReader, StreamWriter};
+/// async fn shout(mut reader: StreamReader, writer: StreamWriter) -> Result<(), millstream::Error> {
+///     while let Some(line) = reader.read_line().await? {
+///         writer.write(&line.to_ascii_uppercase())?;
+///         writer.drain().await?;
+///     }
+///     Ok(())
+/// }
+/// let server = millstream::start_server("127.0.0.1", 0, shout).await?;
+/// let port = server.sockets()[0].port().expect("TCP");
+///
+/// let (mut reader, writer) = millstream::open_connection("127.0.0.1", port).await?;
+/// writer.write(b"quiet\n")?;
+/// assert_eq!(reader.read_line().await?.as_deref(), Some(&b"QUIET\n"[..]));
+///
+/// server.close();
+/// server.close_clients();
+/// server.wait_closed().await;
+/// # Ok(()) }
+/// ```
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    handler: Arc<Handler>,
+    streams: StreamSettings,
+    backlog: u32,
+    report: Report,
+    state: Mutex<State>,
+    /// What others wait for.
+    status: watch::Sender<Status>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bound, not listening yet.
+    waiting: Vec<Bound>,
+    /// What the server listens on or will; empty once it is closed.
+    addresses: Vec<Address>,
+    connections: HashMap<u64, sync::Arc<Connection>>,
+    next_connection: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Status {
+    closed: bool,
+    /// Accept loops that have not ended.
+    listeners: usize,
+    /// Connections whose task has not ended.
+    connections: usize,
+}
+
+impl Server {
+    pub(crate) fn new(
+        bound: Vec<Bound>,
+        handler: Arc<Handler>,
+        streams: StreamSettings,
+        backlog: u32,
+        report: Report,
+    ) -> Self {
+        let addresses = bound.iter().map(|bound| bound.address.clone()).collect();
+        let state = State { waiting: bound, addresses, ..State::default() };
+        let status = watch::Sender::new(Status::default());
+        Self {
+            shared: Arc::new(Shared { handler, streams, backlog, report, state: Mutex::new(state), status }),
+        }
+    }
+
+    /// The addresses this server listens on, or will once it is started; empty once it is closed.
+    pub fn sockets(&self) -> Vec<Address> {
+        self.shared.state.lock().addresses.clone()
+    }
+
+    /// Whether it accepts connections.
+    pub fn is_serving(&self) -> bool {
+        self.shared.status.borrow().listeners > 0
+    }
+
+    /// How many connections there are now.
+    pub fn connections(&self) -> usize {
+        self.shared.status.borrow().connections
+    }
+
+    /// Starts accepting, if [`start_serving(false)`](crate::ServerOptions::start_serving) left that for later.
+    /// Idempotent. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ServeError::Listen`] if the system refuses; [`ServeError::Closed`] after `close`.
+    pub fn start_serving(&self) -> Result<(), ServeError> {
+        let mut state = self.shared.state.lock();
+        if self.shared.status.borrow().closed {
+            return Err(ServeError::Closed);
+        }
+        let waiting = std::mem::take(&mut state.waiting);
+        let listeners = waiting.into_iter().map(|bound| bound.listen(self.shared.backlog));
+        for listener in listeners.collect::<Result<Vec<_>, _>>()? {
+            let shared = Arc::clone(&self.shared);
+            shared.status.send_modify(|status| status.listeners += 1);
+            let guard = ListenerGuard(Arc::clone(&shared));
+            let mut closed = shared.status.subscribe();
+            tokio::spawn(async move {
+                let stop = async move {
+                    let _ = closed.wait_for(|status| status.closed).await;
+                };
+                let report = Arc::clone(&shared.report);
+                accept_until(stop, listener, report, |transport, peer| shared.serve(transport, peer)).await;
+                drop(guard);
+            });
+        }
+        Ok(())
+    }
+
+    /// Starts accepting if need be, and waits until the server is closed.
+    ///
+    /// **Cancel-safe**: dropping it leaves the server running.
+    ///
+    /// # Errors
+    /// As [`start_serving`](Self::start_serving).
+    pub async fn serve_forever(&self) -> Result<(), ServeError> {
+        self.start_serving()?;
+        let _ = self.shared.status.subscribe().wait_for(|status| status.closed).await;
+        Ok(())
+    }
+
+    /// Stops listening. Connections go on; see [`close_clients`](Self::close_clients). Idempotent.
+    pub fn close(&self) {
+        let mut state = self.shared.state.lock();
+        let unused = std::mem::take(&mut state.waiting);
+        state.addresses.clear();
+        drop(state);
+        drop(unused);
+        self.shared.status.send_modify(|status| status.closed = true);
+    }
+
+    /// Waits until the server is closed and no connection is left, handlers included. Does not close anything.
+    ///
+    /// **Cancel-safe.**
+    pub async fn wait_closed(&self) {
+        let over = |status: &Status| status.closed && status.listeners == 0 && status.connections == 0;
+        let _ = self.shared.status.subscribe().wait_for(over).await;
+    }
+
+    /// Closes every connection as [`StreamWriter::close`](crate::StreamWriter::close) does: handlers see the end of
+    /// their stream, and what they had written is sent. Call [`close`](Self::close) first.
+    pub fn close_clients(&self) {
+        for connection in self.shared.connections() {
+            connection.close();
+        }
+    }
+
+    /// Resets every connection and drops its handler, wherever it is. Call [`close`](Self::close) first.
+    pub fn abort_clients(&self) {
+        for connection in self.shared.connections() {
+            connection.cancel();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("sockets", &self.sockets())
+            .field("status", &*self.shared.status.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Gives an accepted connection its task.
+    fn serve(self: &Arc<Self>, transport: Transport, peer: Address) {
+        let pair = self.streams.driven_pair(transport, Some(peer));
+        let (reader, writer, connection, drive) =
+            pair.expect("the settings were checked when the server was made");
+        let number = {
+            let mut state = self.state.lock();
+            let number = state.next_connection;
+            state.next_connection += 1;
+            state.connections.insert(number, sync::Arc::clone(&connection));
+            number
+        };
+        self.status.send_modify(|status| status.connections += 1);
+        let guard = ConnectionGuard { shared: Arc::clone(self), number };
+        let (handler, report) = (Arc::clone(&self.handler), Arc::clone(&self.report));
+        tokio::spawn(Serve::new(handler, (reader, writer), connection, drive, report, guard));
+    }
+
+    fn connections(&self) -> Vec<sync::Arc<Connection>> {
+        self.state.lock().connections.values().cloned().collect()
+    }
+}
+
+/// An accept loop that has not ended, however it ends.
+struct ListenerGuard(Arc<Shared>);
+
+impl Drop for ListenerGuard {
+    fn drop(&mut self) {
+        self.0.status.send_modify(|status| status.listeners -= 1);
+    }
+}
+
+/// A connection whose task has not ended, however it ends.
+struct ConnectionGuard {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        let connection = self.shared.state.lock().connections.remove(&self.number);
+        drop(connection);
+        self.shared.status.send_modify(|status| status.connections -= 1);
+    }
+}

@@ -1,0 +1,50 @@
+//! What one connection did so far, in numbers that a test can assert.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A snapshot of a connection's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Bytes that arrived.
+    pub bytes_read: u64,
+    /// Receive calls that reached the transport: one system call each, for a socket.
+    pub reads: u64,
+    /// Bytes that were handed to the transport.
+    pub bytes_written: u64,
+    /// Send calls that reached the transport: one system call each, for a socket.
+    pub writes: u64,
+    /// Turns in which queued bytes were flushed; each makes one send, or more if there is much to send.
+    pub flushes: u64,
+    /// How often a send took less than it was offered, so that the connection had to wait for its peer.
+    pub stalls: u64,
+    /// Wake-ups of the background flusher that were asked for.
+    pub flusher_calls: u64,
+    /// Bytes queued now.
+    pub queued: usize,
+    /// The most bytes that were queued at once.
+    pub peak_queued: usize,
+}
+
+/// The reader's own counters: written by the reader alone, read by anyone.
+#[derive(Debug, Default)]
+pub(crate) struct ReadStats {
+    bytes: AtomicU64,
+    calls: AtomicU64,
+}
+
+impl ReadStats {
+    /// One receive call brought `n` bytes. Only the one reader calls this, so a plain store is enough.
+    pub(crate) fn record(&self, n: usize) {
+        self.calls.store(self.calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.bytes.store(self.bytes.load(Ordering::Relaxed) + n as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,35 @@
+//! Std's or loom's synchronisation types, one switch: the models in `loom_models.rs` run the very code that ships.
+
+use std::sync::PoisonError;
+
+#[cfg(millstream_loom)]
+pub(crate) use loom::{
+    sync::atomic::{AtomicBool, Ordering},
+    sync::{Arc, MutexGuard},
+    thread_local,
+};
+#[cfg(not(millstream_loom))]
+pub(crate) use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    sync::{Arc, MutexGuard},
+    thread_local,
+};
+
+#[cfg(millstream_loom)]
+use loom::sync as imp;
+#[cfg(not(millstream_loom))]
+use std::sync as imp;
+
+/// A mutex whose sections are short and leave their data whole at every step, so that a poisoned one can go on.
+#[derive(Debug)]
+pub(crate) struct Mutex<T>(imp::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(imp::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

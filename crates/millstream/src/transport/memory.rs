@@ -1,0 +1,175 @@
+//! One end of an in-memory connection: two pipes of bounded size, with the manners of a socket.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Result};
+use std::task::{Context, Poll, Waker};
+
+use crate::sync::{Arc, Mutex};
+use crate::waiters::Wakes;
+
+/// One end: what it reads and what it writes.
+#[derive(Debug)]
+pub(crate) struct MemoryEnd {
+    pub(crate) incoming: Arc<Pipe>,
+    pub(crate) outgoing: Arc<Pipe>,
+}
+
+/// One direction.
+#[derive(Debug)]
+pub(crate) struct Pipe(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    bytes: VecDeque<u8>,
+    /// Never are more bytes than this on their way.
+    capacity: usize,
+    /// A send takes at most this much, to play a socket that takes little.
+    most_per_write: usize,
+    /// The writer has ended the stream.
+    ended: bool,
+    /// The writer has reset the connection; what is on its way still arrives.
+    reset: bool,
+    /// The reader is gone: sends fail.
+    unread: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl MemoryEnd {
+    /// Two connected ends.
+    pub(crate) fn pair(capacity: usize) -> (Self, Self) {
+        let (there, back) = (Arc::new(Pipe::new(capacity)), Arc::new(Pipe::new(capacity)));
+        let here = Self { incoming: Arc::clone(&back), outgoing: Arc::clone(&there) };
+        (here, Self { incoming: there, outgoing: back })
+    }
+
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<usize>> {
+        let mut wakes = Wakes::default();
+        self.incoming.poll_read(cx, buf, &mut wakes)
+    }
+
+    pub(crate) fn try_write(&self, slices: &[IoSlice<'_>], wakes: &mut Wakes) -> Result<usize> {
+        self.outgoing.try_write(slices, wakes)
+    }
+
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.outgoing.poll_writable(cx).map(Ok)
+    }
+
+    pub(crate) fn shutdown_write(&self, wakes: &mut Wakes) {
+        self.outgoing.end(wakes);
+    }
+
+    pub(crate) fn close(&self, reset: bool, wakes: &mut Wakes) {
+        if reset {
+            self.outgoing.reset(wakes);
+        } else {
+            self.outgoing.end(wakes);
+        }
+        self.incoming.stop_reading(wakes);
+    }
+}
+
+impl Pipe {
+    fn new(capacity: usize) -> Self {
+        Self(Mutex::new(State {
+            bytes: VecDeque::new(),
+            capacity: capacity.max(1),
+            most_per_write: usize::MAX,
+            ended: false,
+            reset: false,
+            unread: false,
+            reader: None,
+            writer: None,
+        }))
+    }
+
+    /// Takes what is there; `Ok(0)` is the end.
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+        wakes: &mut Wakes,
+    ) -> Poll<Result<usize>> {
+        let mut state = self.0.lock();
+        if !state.bytes.is_empty() {
+            let n = state.bytes.read(buf)?;
+            wakes.due.extend(state.writer.take());
+            return Poll::Ready(Ok(n));
+        }
+        if state.reset {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        if state.ended || state.unread {
+            return Poll::Ready(Ok(0));
+        }
+        wakes.dropped.extend(state.reader.replace(cx.waker().clone()));
+        Poll::Pending
+    }
+
+    /// Puts in what fits.
+    pub(crate) fn try_write(&self, slices: &[IoSlice<'_>], wakes: &mut Wakes) -> Result<usize> {
+        let mut state = self.0.lock();
+        if state.unread || state.ended || state.reset {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let mut room = state.room();
+        if room == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let before = state.bytes.len();
+        for slice in slices {
+            let n = room.min(slice.len());
+            state.bytes.extend(&slice[..n]);
+            room -= n;
+        }
+        wakes.due.extend(state.reader.take());
+        Ok(state.bytes.len() - before)
+    }
+
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.room() > 0 || state.unread || state.ended || state.reset {
+            return Poll::Ready(());
+        }
+        let replaced = state.writer.replace(cx.waker().clone());
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    pub(crate) fn end(&self, wakes: &mut Wakes) {
+        self.change(wakes, |state| state.ended = true);
+    }
+
+    pub(crate) fn reset(&self, wakes: &mut Wakes) {
+        self.change(wakes, |state| state.reset = true);
+    }
+
+    pub(crate) fn stop_reading(&self, wakes: &mut Wakes) {
+        self.change(wakes, |state| {
+            state.unread = true;
+            state.bytes.clear();
+        });
+    }
+
+    /// Limits how much one send takes.
+    pub(crate) fn limit_writes(&self, most: usize, wakes: &mut Wakes) {
+        self.change(wakes, |state| state.most_per_write = most.max(1));
+    }
+
+    /// Everyone who waits looks again.
+    fn change(&self, wakes: &mut Wakes, f: impl FnOnce(&mut State)) {
+        let mut state = self.0.lock();
+        f(&mut state);
+        wakes.due.extend(state.reader.take());
+        wakes.due.extend(state.writer.take());
+    }
+}
+
+impl State {
+    /// How much the next send takes.
+    fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.bytes.len()).min(self.most_per_write)
+    }
+}

@@ -1,0 +1,68 @@
+//! Tasks that wait for one condition of a connection, any number of them, and the wakes that are owed after unlocking.
+//!
+//! A waker may run code of strangers (dropping a task drops the streams it owns), so none is ever woken or dropped under
+//! the connection's lock: they are collected in a [`Wakes`] that is run afterwards.
+
+use std::task::Waker;
+
+/// The tasks that wait for one condition. Each has a ticket, which it gives back when it goes.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    list: Vec<(u64, Waker)>,
+    next_ticket: u64,
+}
+
+/// The place of one task among the [`Waiters`]; empty until it has to wait.
+#[derive(Debug, Default)]
+pub(crate) struct Ticket(Option<u64>);
+
+impl Waiters {
+    /// Makes the task wait, or renews its waker. A waker that is replaced goes to `wakes`, to be dropped there.
+    pub(crate) fn register(&mut self, ticket: &mut Ticket, waker: &Waker, wakes: &mut Wakes) {
+        if let Some(entry) = self.list.iter_mut().find(|(number, _)| Some(*number) == ticket.0) {
+            if !entry.1.will_wake(waker) {
+                wakes.dropped.push(std::mem::replace(&mut entry.1, waker.clone()));
+            }
+            return;
+        }
+        ticket.0 = Some(self.next_ticket);
+        self.list.push((self.next_ticket, waker.clone()));
+        self.next_ticket += 1;
+    }
+
+    /// The task goes away; its waker goes to `wakes`, to be dropped there.
+    pub(crate) fn forget(&mut self, ticket: &mut Ticket, wakes: &mut Wakes) {
+        let Some(number) = ticket.0.take() else { return };
+        if let Some(at) = self.list.iter().position(|(other, _)| *other == number) {
+            wakes.dropped.push(self.list.swap_remove(at).1);
+        }
+    }
+
+    /// The condition holds for everyone.
+    pub(crate) fn wake_all(&mut self, wakes: &mut Wakes) {
+        wakes.due.extend(self.list.drain(..).map(|(_, waker)| waker));
+    }
+}
+
+impl Ticket {
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// Wakers to wake and wakers to drop once the lock is released: run it by dropping it after the guard.
+#[derive(Debug, Default)]
+#[must_use = "the wakes happen when this is dropped, which has to be after the lock is released"]
+pub(crate) struct Wakes {
+    /// Lists that nobody waits on cost nothing: an empty `Vec` does not allocate.
+    pub(crate) due: Vec<Waker>,
+    pub(crate) dropped: Vec<Waker>,
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        for waker in self.due.drain(..) {
+            waker.wake();
+        }
+    }
+}
