@@ -1,2 +1,56 @@
-//! bench
-fn main() {}
+//! Compares line-echo servers in one interleaved run: hand-written epoll, plain tokio, millstream.
+//!
+//! One binary, three roles: `run` orchestrates, `serve` is one server process, `load` drives one server
+//! for one measurement. `run` starts the other two by executing this same file again.
+
+#![allow(clippy::print_stdout, reason = "a benchmark's stdout is its result")]
+#![cfg_attr(not(target_os = "linux"), allow(unused, reason = "everything here is built on epoll"))]
+
+#[cfg(target_os = "linux")]
+mod args;
+#[cfg(target_os = "linux")]
+mod load;
+#[cfg(target_os = "linux")]
+mod peers;
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(target_os = "linux")]
+mod run;
+
+use std::process::ExitCode;
+
+/// What any part of the benchmark may fail with; `main` prints it and ends with 2.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const USAGE: &str = "\
+usage: millstream-bench run [--quick] [--rounds N] [--json FILE] [--check] [--peers A,B] [--scenarios A,B]
+                            [--window-ms N] [--bulk-mib N] [--rate N] [--server-core N] [--load-core N]
+       millstream-bench serve PEER [--core N]
+       millstream-bench load depth1|pipelined|open|bulk --port N --pid N [--core N] [--connections N]
+                            [--depth N] [--line N] [--window-ms N] [--warm-ms N] [--rate N] [--bytes N]
+       millstream-bench peers";
+
+#[cfg(target_os = "linux")]
+fn dispatch() -> Result<ExitCode> {
+    let mut args = args::Args::from_env();
+    match args.word().as_deref() {
+        Some("run") => return run::main(args),
+        Some("serve") => peers::main(args)?,
+        Some("load") => load::main(args)?,
+        Some("peers") => peers::PEERS.iter().for_each(|peer| println!("{}", peer.name)),
+        _ => return Err(USAGE.into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn dispatch() -> Result<ExitCode> {
+    Err("millstream-bench needs Linux: its floor is epoll".into())
+}
+
+fn main() -> ExitCode {
+    dispatch().unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::from(2)
+    })
+}

@@ -1,0 +1,174 @@
+//! The connections of the line loads: each has one batch of lines of its own, sent and checked again and again.
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::{Plan, STALLED};
+use crate::Result;
+
+/// One connection with at most one batch outstanding.
+struct Client {
+    stream: TcpStream,
+    batch: Vec<u8>,
+    sent: usize,
+    received: usize,
+    /// When this batch was due.
+    since: Instant,
+}
+
+/// All connections to one server, and the epoll that watches them.
+pub(super) struct Clients {
+    epoll: OwnedFd,
+    events: Vec<epoll::Event>,
+    all: Vec<Client>,
+    scratch: Vec<u8>,
+    /// Lines in a batch.
+    pub(super) depth: usize,
+}
+
+const SCRATCH: usize = 64 * 1024;
+
+impl Clients {
+    /// Opens the plan's connections.
+    pub(super) fn connect(plan: &Plan) -> Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut all = Vec::with_capacity(plan.connections);
+        for number in 0..plan.connections {
+            let stream = connect(plan.port)?;
+            watch(&epoll, &stream, number)?;
+            let batch = batch(number, plan.depth, plan.line);
+            // Nothing outstanding: as if this batch had just come back.
+            let (sent, received) = (batch.len(), batch.len());
+            all.push(Client { stream, batch, sent, received, since: Instant::now() });
+        }
+        let events = Vec::with_capacity(plan.connections);
+        Ok(Self { epoll, events, all, scratch: vec![0; SCRATCH], depth: plan.depth })
+    }
+
+    /// How many connections there are; they are numbered from 0.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Sends the batch of connection `number`, which was due at `since`.
+    pub(super) fn ask(&mut self, number: usize, since: Instant) -> Result<()> {
+        let client = &mut self.all[number];
+        (client.sent, client.received, client.since) = (0, 0, since);
+        client.send()
+    }
+
+    /// Waits for answers, at most `timeout`, and calls `done` with the number of each connection whose
+    /// batch is fully back and the time it was due. Returns whether any byte came.
+    pub(super) fn answers(
+        &mut self,
+        timeout: Duration,
+        mut done: impl FnMut(usize, Instant),
+    ) -> Result<bool> {
+        let timeout = Timespec::try_from(timeout)?;
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let any = !self.events.is_empty();
+        for epoll::Event { data, .. } in self.events.drain(..) {
+            let number = usize::try_from(data.u64())?;
+            let client = &mut self.all[number];
+            if client.received == client.batch.len() {
+                // Nothing outstanding: the socket only says that there is room to send.
+                continue;
+            }
+            client.send()?;
+            if client.receive(&mut self.scratch)? {
+                done(number, client.since);
+            }
+        }
+        Ok(any)
+    }
+
+    /// Like [`answers`](Self::answers), and fails when the server stays silent.
+    pub(super) fn answers_or_stalled(&mut self, done: impl FnMut(usize, Instant)) -> Result<()> {
+        if self.answers(STALLED, done)? {
+            Ok(())
+        } else {
+            Err("the server owes answers and is silent".into())
+        }
+    }
+}
+
+impl Client {
+    fn send(&mut self) -> Result<()> {
+        if self.sent < self.batch.len() {
+            self.sent += send(&self.stream, &self.batch[self.sent..])?;
+        }
+        Ok(())
+    }
+
+    /// Takes what has come and checks every byte of it; true when the batch is back.
+    fn receive(&mut self, scratch: &mut [u8]) -> Result<bool> {
+        loop {
+            let Some(n) = receive(&self.stream, scratch)? else { return Ok(false) };
+            let expected = self.batch.get(self.received..self.received + n);
+            if expected != Some(&scratch[..n]) {
+                return Err(format!("wrong answer after {} bytes of a batch", self.received).into());
+            }
+            self.received += n;
+            if n < scratch.len() {
+                return Ok(self.received == self.batch.len());
+            }
+        }
+    }
+}
+
+/// A non-blocking connection to the server.
+pub(super) fn connect(port: u16) -> Result<TcpStream> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+/// Watches both directions of a connection, edge-triggered.
+pub(super) fn watch(epoll: &OwnedFd, stream: &TcpStream, number: usize) -> Result<()> {
+    let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+    Ok(epoll::add(epoll, stream, epoll::EventData::new_u64(number as u64), interest)?)
+}
+
+/// Sends what there is room for.
+pub(super) fn send(stream: &TcpStream, bytes: &[u8]) -> Result<usize> {
+    match rustix::net::send(stream, bytes, SendFlags::NOSIGNAL) {
+        Err(Errno::AGAIN) => Ok(0),
+        sent => Ok(sent?),
+    }
+}
+
+/// Receives what is there; `None` when nothing is. The end of the stream is an error: nobody asked for it.
+pub(super) fn receive(stream: &TcpStream, into: &mut [u8]) -> Result<Option<usize>> {
+    match rustix::net::recv(stream, into, RecvFlags::empty()) {
+        Ok((_, 0)) => Err("the server closed the connection".into()),
+        Ok((_, n)) => Ok(Some(n)),
+        Err(Errno::AGAIN) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Lines that say whose they are and which, so that a swapped or repeated one is seen.
+fn batch(connection: usize, depth: usize, line: usize) -> Vec<u8> {
+    let mut text = String::with_capacity(depth * line);
+    for number in 0..depth {
+        let start = text.len();
+        let _ = write!(text, "connection {connection} line {number} ");
+        while text.len() - start + 1 < line {
+            text.push('x');
+        }
+        text.truncate(start + line - 1);
+        text.push('\n');
+    }
+    text.into_bytes()
+}

@@ -1,0 +1,33 @@
+//! The closed loop: every connection sends its next batch as soon as the last one is back.
+
+use std::time::{Duration, Instant};
+
+use super::clients::Clients;
+use crate::Result;
+use crate::process::nanos;
+
+/// Loads the server for `window`, then waits for what is outstanding. Returns the lines answered and adds
+/// the time of each batch to `times`.
+pub(super) fn drive(clients: &mut Clients, window: Duration, times: &mut Vec<u64>) -> Result<u64> {
+    let end = Instant::now() + window;
+    let mut back = Vec::with_capacity(clients.len());
+    for number in 0..clients.len() {
+        clients.ask(number, Instant::now())?;
+    }
+    let mut outstanding = clients.len();
+    let mut batches = 0;
+    while outstanding > 0 {
+        clients.answers_or_stalled(|number, since| back.push((number, since)))?;
+        for (number, since) in back.drain(..) {
+            let now = Instant::now();
+            times.push(nanos(now - since));
+            batches += 1;
+            if now < end {
+                clients.ask(number, now)?;
+            } else {
+                outstanding -= 1;
+            }
+        }
+    }
+    Ok(batches * clients.depth as u64)
+}

@@ -1,0 +1,97 @@
+//! The table of servers under comparison, and what every server process does alike.
+//!
+//! A new peer is one file beside the others, one `mod` line and one row in [`PEERS`].
+
+mod peer_epoll;
+mod peer_epoll_bulk;
+mod peer_millstream;
+mod peer_tokio;
+mod reactor;
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::Result;
+use crate::args::Args;
+use crate::process;
+
+/// What a server answers, and so which scenarios it takes part in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Sends back each complete line.
+    Lines,
+    /// Sends back every block of bytes as it comes.
+    Bulk,
+}
+
+/// One server under comparison.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// Its name on the command line and in the tables.
+    pub(crate) name: &'static str,
+    /// What it answers.
+    pub(crate) kind: Kind,
+    /// Listens, says where with [`announce`], and serves until the process is ended.
+    serve: fn() -> io::Result<()>,
+}
+
+/// Every server under comparison. The first of each kind is the floor that the others are divided by.
+pub(crate) const PEERS: &[Peer] = &[
+    Peer { name: "epoll", kind: Kind::Lines, serve: peer_epoll::serve },
+    Peer { name: "tokio-naive", kind: Kind::Lines, serve: peer_tokio::serve_naive },
+    Peer { name: "tokio-flush", kind: Kind::Lines, serve: peer_tokio::serve_flush },
+    Peer { name: "framed", kind: Kind::Lines, serve: peer_tokio::serve_framed },
+    Peer { name: "millstream", kind: Kind::Lines, serve: peer_millstream::serve },
+    Peer { name: "millstream-owned", kind: Kind::Lines, serve: peer_millstream::serve_owned },
+    Peer { name: "bulk-epoll", kind: Kind::Bulk, serve: peer_epoll_bulk::serve },
+    Peer { name: "bulk-tokio", kind: Kind::Bulk, serve: peer_tokio::serve_bulk },
+    Peer { name: "bulk-millstream", kind: Kind::Bulk, serve: peer_millstream::serve_bulk },
+];
+
+/// What every server reads into, and the longest line it takes.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// `millstream-bench serve PEER [--core N]`
+pub(crate) fn main(mut args: Args) -> Result<()> {
+    let name = args.word().unwrap_or_default();
+    process::pin(args.value("--core")?)?;
+    args.finish()?;
+    let peer = PEERS.iter().find(|peer| peer.name == name).ok_or_else(|| format!("no peer `{name}`"))?;
+    end_with_parent()?;
+    Ok((peer.serve)()?)
+}
+
+/// Ends this process when its stdin does, which is when whoever started it has ended in any way.
+fn end_with_parent() -> io::Result<()> {
+    std::thread::Builder::new().name("parent-watch".into()).spawn(|| {
+        let mut block = [0; 64];
+        while matches!(io::stdin().read(&mut block), Ok(n) if n > 0) {}
+        std::process::exit(0);
+    })?;
+    Ok(())
+}
+
+/// Tells the orchestrator where this server listens.
+fn announce(address: SocketAddr) -> io::Result<()> {
+    println!("{}", address.port());
+    io::stdout().flush()
+}
+
+/// A non-blocking loopback listener, announced; its connections inherit `TCP_NODELAY` on Linux.
+fn listen() -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(1024)?;
+    socket.set_nonblocking(true)?;
+    let listener = TcpListener::from(socket);
+    announce(listener.local_addr()?)?;
+    Ok(listener)
+}
+
+/// The runtime of every tokio peer: one thread.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

@@ -1,0 +1,97 @@
+//! From samples to figures: units a second, CPU time a unit, medians with their spread, paired ratios.
+
+use super::{Sample, Scenario};
+use crate::load::Outcome;
+
+/// A figure that one measurement gives.
+pub(super) type Figure = fn(&Outcome) -> f64;
+
+/// Lines or bytes a second.
+pub(super) fn rate(outcome: &Outcome) -> f64 {
+    outcome.units as f64 / outcome.wall_ns as f64 * 1e9
+}
+
+/// Nanoseconds of the server's CPU time for each line or byte.
+pub(super) fn cpu(outcome: &Outcome) -> f64 {
+    outcome.cpu_ns as f64 / outcome.units as f64
+}
+
+/// Share of the window in which the server was on its core.
+pub(super) fn busy(outcome: &Outcome) -> f64 {
+    outcome.cpu_ns as f64 / outcome.wall_ns as f64
+}
+
+/// The middle of some values, and their ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Spread {
+    /// Half of the values are below.
+    pub(super) median: f64,
+    /// The smallest.
+    pub(super) min: f64,
+    /// The largest.
+    pub(super) max: f64,
+}
+
+impl Spread {
+    /// The spread of `values`; `None` when there are none.
+    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (&min, &max) = (values.first()?, values.last()?);
+        let middle = values.len() / 2;
+        let median =
+            if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+        Some(Self { median, min, max })
+    }
+}
+
+/// The outcomes of `peer` in `scenario`, with their rounds.
+fn outcomes<'a>(
+    samples: &'a [Sample],
+    scenario: &'a str,
+    peer: &'a str,
+) -> impl Iterator<Item = (usize, &'a Outcome)> {
+    let wanted = move |sample: &&Sample| sample.scenario.name == scenario && sample.peer == peer;
+    samples.iter().filter(wanted).map(|sample| (sample.round, &sample.outcome))
+}
+
+/// A figure of `peer` over all rounds.
+pub(super) fn spread(samples: &[Sample], scenario: &Scenario, peer: &str, figure: Figure) -> Option<Spread> {
+    Spread::of(outcomes(samples, scenario.name, peer).map(|(_, outcome)| figure(outcome)).collect())
+}
+
+/// A figure of `peer` divided by the same figure of `base`, round by round.
+///
+/// Both were measured within a second or two of each other, so what the machine did at that time divides out.
+pub(super) fn ratio(
+    samples: &[Sample],
+    scenario: &str,
+    peer: &str,
+    base: &str,
+    figure: Figure,
+) -> Option<Spread> {
+    let pair = |(round, outcome)| {
+        let (_, other) = outcomes(samples, scenario, base).find(|(at, _)| *at == round)?;
+        Some(figure(outcome) / figure(other))
+    };
+    Spread::of(outcomes(samples, scenario, peer).filter_map(pair).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_of_odd_and_even() {
+        let spread = |values: &[f64]| Spread::of(values.to_vec());
+        assert_eq!(spread(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
+        assert_eq!(spread(&[4.0, 1.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
+        assert_eq!(spread(&[]), None);
+    }
+
+    #[test]
+    fn outcome_survives_the_pipe() {
+        let outcome = Outcome { units: 1, wall_ns: 2, cpu_ns: 3, waited_ns: 4, p50_ns: 5, p99_ns: 6 };
+        assert_eq!(outcome.to_string().parse(), Ok(outcome));
+        assert!("1 2 3".parse::<Outcome>().is_err());
+    }
+}
