@@ -89,6 +89,8 @@ READ_OPS = {
     + until("rn") + feed("n"),
     "taken-while-a-search-is-remembered": reader(20) + until("rnrn") + feed("ababrnr") + ask("Some", 6) + until("rnrn")
     + feeds("n", "rnrn"),
+    "given-away-while-a-search-is-remembered": reader(HUGE) + until("rn") + run_of("a", 40_000) + ask("Exactly", 40_000)
+    + feed("arn") + until("rn"),
     "list-that-begins-like-another": reader(20) + until(";", "rnrn") + feed("abrn") + until(";") + feed("rn")
     + until(";", "rnrn"),
     "end-inside-a-line": reader(8) + feed("abnab") + LINE + EOF + LINE * 2,

@@ -73,21 +73,25 @@ impl Default for Lifecycle {
 
 impl Lifecycle {
     /// Where the connection stands.
+    #[inline]
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
     /// Whether `close` or `abort` was called or the transport failed.
+    #[inline]
     pub fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing | Phase::Lingering | Phase::Closed)
     }
 
     /// Whether nothing more happens.
+    #[inline]
     pub fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
     }
 
     /// The transport's failure, if it was one that ended the life.
+    #[inline]
     pub fn failure(&self) -> Option<&Failure> {
         match &self.cut {
             Some(Cut::Failed(failure)) => Some(failure),
@@ -105,7 +109,16 @@ impl Lifecycle {
     /// # Errors
     /// [`WriteError::Failed`] after a failure, [`WriteError::Closed`] after `close` or `abort`,
     /// [`WriteError::AfterEof`] after `write_eof`.
+    #[inline]
     pub fn check_write(&self) -> Result<(), WriteError> {
+        if self.phase == Phase::Open {
+            return Ok(());
+        }
+        self.refuse_write()
+    }
+
+    #[cold]
+    fn refuse_write(&self) -> Result<(), WriteError> {
         match (self.failure(), self.phase) {
             (Some(failure), _) => Err(WriteError::Failed(failure.clone())),
             (None, Phase::Open) => Ok(()),
@@ -192,6 +205,7 @@ impl Lifecycle {
     }
 
     /// What to do next, given whether bytes are queued.
+    #[inline]
     pub fn duty(&self, queued: bool) -> Duty {
         match self.phase {
             Phase::Closed => Duty::Close { reset: self.cut.is_some() },

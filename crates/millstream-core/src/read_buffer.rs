@@ -76,21 +76,25 @@ impl ReadBuffer {
     }
 
     /// The limit, in bytes.
+    #[inline]
     pub fn limit(&self) -> usize {
         self.limit
     }
 
     /// The unread bytes.
+    #[inline]
     pub fn unread(&self) -> &[u8] {
         &self.storage[self.start..self.end]
     }
 
     /// How many bytes are unread.
+    #[inline]
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
     /// Whether nothing is unread.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
@@ -139,6 +143,7 @@ impl ReadBuffer {
     ///
     /// # Panics
     /// If `n` is more than the room that was handed out.
+    #[inline]
     pub fn commit(&mut self, n: usize) {
         let room = self.storage.len() - self.end;
         assert!(n <= room, "commit({n}) of {room} spare bytes");
@@ -175,6 +180,7 @@ impl ReadBuffer {
     }
 
     /// Judges what is buffered; consumes nothing.
+    #[inline]
     pub fn poll(&mut self, request: &Request<'_>) -> Answer {
         request.judge(&self.storage[self.start..self.end], &self.tail, &mut self.memo)
     }
@@ -183,6 +189,7 @@ impl ReadBuffer {
     ///
     /// # Panics
     /// If fewer are unread.
+    #[inline]
     pub fn consume(&mut self, n: usize) {
         assert!(n <= self.len(), "consume({n}) of {} unread bytes", self.len());
         self.start += n;
@@ -193,6 +200,7 @@ impl ReadBuffer {
     ///
     /// # Panics
     /// If fewer are unread.
+    #[inline]
     pub fn lend(&mut self, n: usize) -> &[u8] {
         let from = self.start;
         self.consume(n);

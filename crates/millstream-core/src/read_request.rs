@@ -73,6 +73,7 @@ pub(crate) enum Tail {
 
 impl Request<'_> {
     /// Judges the unread bytes.
+    #[inline]
     pub(crate) fn judge(&self, unread: &[u8], tail: &Tail, memo: &mut SearchMemo) -> Answer {
         match *self {
             Self::Some { max } => {
@@ -118,6 +119,7 @@ impl Tail {
 
 /// asyncio's rule: an item may have `limit` bytes before its separator. A separator that starts later is an overrun, and
 /// so are so many bytes without one that it could only start later.
+#[inline]
 fn judge_until(
     unread: &[u8],
     tail: &Tail,

@@ -23,6 +23,7 @@ impl Separators<'_> {
     }
 
     /// The length of the longest separator, in bytes.
+    #[inline]
     fn longest_len(&self) -> usize {
         match self {
             Self::One(separator) => separator.len(),
@@ -31,11 +32,13 @@ impl Separators<'_> {
     }
 
     /// The first offset of `len` searched bytes at which a separator could still begin.
+    #[inline]
     pub(crate) fn resume_offset(&self, len: usize) -> usize {
         (len + 1).saturating_sub(self.longest_len())
     }
 
     /// The match that ends first among those that begin at `from` or later.
+    #[inline]
     pub(crate) fn find(&self, haystack: &[u8], from: usize) -> Option<Match> {
         match *self {
             Self::One(separator) => find_one(&haystack[from..], separator)
@@ -63,6 +66,7 @@ pub(crate) struct SearchMemo {
 
 impl SearchMemo {
     /// Where a search for these separators may begin.
+    #[inline]
     pub(crate) fn start_for(&self, separators: Separators<'_>) -> usize {
         if self.resume_at == 0 || !self.is_for(separators) { 0 } else { self.resume_at }
     }
@@ -80,6 +84,7 @@ impl SearchMemo {
     }
 
     /// `n` bytes left the front of the buffer.
+    #[inline]
     pub(crate) fn consumed(&mut self, n: usize) {
         self.resume_at = self.resume_at.saturating_sub(n);
     }
@@ -102,6 +107,7 @@ fn list_of<'s, 'a>(separators: &'s Separators<'a>) -> &'s [&'a [u8]] {
     }
 }
 
+#[inline]
 fn find_one(haystack: &[u8], separator: &[u8]) -> Option<usize> {
     match separator {
         [byte] => memchr(*byte, haystack),

@@ -44,6 +44,7 @@ impl Watermarks {
     }
 
     /// Whether writing is paused with `queued` bytes, given that it was or was not before.
+    #[inline]
     pub(crate) const fn paused(&self, was_paused: bool, queued: usize) -> bool {
         if was_paused { queued > self.low } else { queued > self.high }
     }

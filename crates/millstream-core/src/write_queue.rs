@@ -85,11 +85,13 @@ impl WriteQueue {
     }
 
     /// How many bytes are queued.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether nothing is queued.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -100,6 +102,7 @@ impl WriteQueue {
     }
 
     /// Whether more than the high mark was queued and the low mark is not reached yet: `drain` waits.
+    #[inline]
     pub fn is_paused(&self) -> bool {
         self.paused
     }
@@ -137,6 +140,7 @@ impl WriteQueue {
     ///
     /// # Errors
     /// [`WriteError::Full`] if it would pass the hard cap.
+    #[inline]
     pub fn admit(&self, len: usize) -> Result<Urgency, WriteError> {
         // A sum that no number holds passes every cap.
         let total = self.len.checked_add(len);
@@ -148,6 +152,7 @@ impl WriteQueue {
     }
 
     /// Appends a copy of the message.
+    #[inline]
     pub fn push(&mut self, data: &[u8]) {
         if data.is_empty() {
             return;
@@ -185,6 +190,7 @@ impl WriteQueue {
     /// # Panics
     /// If fewer are queued.
     #[must_use = "drainers that may go on have to be woken"]
+    #[inline]
     pub fn advance(&mut self, n: usize) -> bool {
         assert!(n <= self.len, "advance({n}) of {} queued bytes", self.len);
         let mut left = n;
@@ -220,6 +226,7 @@ impl WriteQueue {
         lost
     }
 
+    #[inline]
     fn grown(&mut self, by: usize) {
         self.len += by;
         self.peak_len = self.peak_len.max(self.len);
@@ -227,6 +234,7 @@ impl WriteQueue {
     }
 
     /// Applies the marks to the present size. Returns whether a pause ended.
+    #[inline]
     fn update_pause(&mut self) -> bool {
         let was_paused = self.paused;
         self.paused = self.marks.paused(was_paused, self.len);

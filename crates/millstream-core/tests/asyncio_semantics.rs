@@ -10,7 +10,7 @@ mod model;
 
 use proptest::prelude::*;
 
-use model::letters::{Seps, Size, Text};
+use model::letters::{Letter, Seps, Size, Text};
 use model::read::{Ask, AsyncioReader, Outcome, ReadOp};
 use model::read_face::{self, Face};
 
@@ -95,6 +95,21 @@ fn numbers_without_end_neither_overflow_nor_take_memory() {
         }
     });
     assert!(taken.bytes_max < 64 * 1024, "{} bytes held at once", taken.bytes_max);
+}
+
+#[test]
+fn a_search_forgets_the_bytes_that_were_given_away_whole() {
+    let separators = Ask::Until(Seps(vec![b"\r\n".to_vec()]));
+    for len in [16 * 1024, 40_000, 65_535] {
+        read_face::run(&[
+            ReadOp::Reconnect { limit: Size(usize::MAX) },
+            ReadOp::Ask(separators.clone()),
+            ReadOp::FeedRun { letter: Letter(b'a'), len },
+            ReadOp::Ask(Ask::Exactly(Size(usize::from(len)))),
+            ReadOp::Feed(Text(b"a\r\n".to_vec())),
+            ReadOp::Ask(separators.clone()),
+        ]);
+    }
 }
 
 fn item_op() -> impl Strategy<Value = ReadOp> {

@@ -11,6 +11,8 @@ mod handler;
 mod limited;
 mod lines;
 mod listen;
+#[cfg(all(test, millstream_loom))]
+mod loom_models;
 mod reader;
 mod report;
 mod resolve;

@@ -130,6 +130,9 @@ impl StreamReader {
     /// [`limited`](Self::limited) goes on; [`ReadLineError::Failed`].
     pub async fn read_line(&mut self) -> Result<Option<Bytes>, ReadLineError> {
         let limit = self.limit();
+        if let Some(len) = self.ready(&Request::Line { limit }) {
+            return Ok(Some(self.buffer.take(len)));
+        }
         self.limited(limit).read_line().await
     }
 
@@ -139,6 +142,9 @@ impl StreamReader {
     /// As [`read_line`](Self::read_line).
     pub async fn read_line_borrowed(&mut self) -> Result<Option<&[u8]>, ReadLineError> {
         let limit = self.limit();
+        if let Some(len) = self.ready(&Request::Line { limit }) {
+            return Ok(Some(self.buffer.lend(len)));
+        }
         self.limited(limit).read_line_borrowed().await
     }
 
@@ -287,6 +293,15 @@ impl StreamReader {
         crate::Lines::new(self)
     }
 
+    /// The length of the item, if it is buffered and this reader's turn is not over: the hot path of every read.
+    #[inline]
+    pub(crate) fn ready(&mut self, request: &Request<'_>) -> Option<usize> {
+        let turn_left = self.turn_left.checked_sub(ITEM_COST)?;
+        let Answer::Ready { len } = self.buffer.poll(request) else { return None };
+        self.turn_left = turn_left;
+        Some(len)
+    }
+
     pub(crate) async fn answer(&mut self, request: &Request<'_>) -> Answer {
         poll_fn(|cx| self.poll_answer(cx, request)).await
     }
@@ -295,12 +310,12 @@ impl StreamReader {
     pub(crate) fn poll_answer(&mut self, cx: &mut Context<'_>, request: &Request<'_>) -> Poll<Answer> {
         loop {
             match self.buffer.poll(request) {
-                Answer::Need | Answer::Ready { .. } if self.turn_left == 0 => {
+                Answer::Need | Answer::Ready { .. } if self.turn_left < ITEM_COST => {
                     std::task::ready!(self.poll_yield(cx))
                 }
                 Answer::Need => std::task::ready!(self.poll_fill(cx)),
                 Answer::Ready { len } => {
-                    self.turn_left = self.turn_left.saturating_sub(ITEM_COST);
+                    self.turn_left -= ITEM_COST;
                     return Poll::Ready(Answer::Ready { len });
                 }
                 answer => return Poll::Ready(answer),

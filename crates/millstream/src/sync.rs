@@ -2,16 +2,19 @@
 
 use std::sync::PoisonError;
 
+// Methods take `self: &Arc<Self>`, which stable Rust allows for std's alone; loom need not see who counts references.
+pub(crate) use std::sync::Arc;
+
 #[cfg(millstream_loom)]
 pub(crate) use loom::{
+    sync::MutexGuard,
     sync::atomic::{AtomicBool, Ordering},
-    sync::{Arc, MutexGuard},
     thread_local,
 };
 #[cfg(not(millstream_loom))]
 pub(crate) use std::{
+    sync::MutexGuard,
     sync::atomic::{AtomicBool, Ordering},
-    sync::{Arc, MutexGuard},
     thread_local,
 };
 

@@ -21,7 +21,7 @@ impl Waiters {
     pub(crate) fn register(&mut self, ticket: &mut Ticket, waker: &Waker, wakes: &mut Wakes) {
         if let Some(entry) = self.list.iter_mut().find(|(number, _)| Some(*number) == ticket.0) {
             if !entry.1.will_wake(waker) {
-                wakes.dropped.push(std::mem::replace(&mut entry.1, waker.clone()));
+                wakes.drop_later([std::mem::replace(&mut entry.1, waker.clone())]);
             }
             return;
         }
@@ -34,13 +34,16 @@ impl Waiters {
     pub(crate) fn forget(&mut self, ticket: &mut Ticket, wakes: &mut Wakes) {
         let Some(number) = ticket.0.take() else { return };
         if let Some(at) = self.list.iter().position(|(other, _)| *other == number) {
-            wakes.dropped.push(self.list.swap_remove(at).1);
+            wakes.drop_later([self.list.swap_remove(at).1]);
         }
     }
 
     /// The condition holds for everyone.
     pub(crate) fn wake_all(&mut self, wakes: &mut Wakes) {
-        wakes.due.extend(self.list.drain(..).map(|(_, waker)| waker));
+        if self.list.is_empty() {
+            return;
+        }
+        wakes.wake(self.list.drain(..).map(|(_, waker)| waker));
     }
 }
 
@@ -54,15 +57,43 @@ impl Ticket {
 #[derive(Debug, Default)]
 #[must_use = "the wakes happen when this is dropped, which has to be after the lock is released"]
 pub(crate) struct Wakes {
-    /// Lists that nobody waits on cost nothing: an empty `Vec` does not allocate.
-    pub(crate) due: Vec<Waker>,
-    pub(crate) dropped: Vec<Waker>,
+    /// Empty in the common case, and then it costs nothing.
+    list: Vec<Owed>,
+}
+
+#[derive(Debug)]
+enum Owed {
+    Wake(Waker),
+    Drop(Waker),
+}
+
+impl Wakes {
+    /// Owes a wake to each of these.
+    pub(crate) fn wake(&mut self, wakers: impl IntoIterator<Item = Waker>) {
+        self.list.extend(wakers.into_iter().map(Owed::Wake));
+    }
+
+    /// Takes over a waker that is not needed any more.
+    pub(crate) fn drop_later(&mut self, waker: impl IntoIterator<Item = Waker>) {
+        self.list.extend(waker.into_iter().map(Owed::Drop));
+    }
+
+    #[cold]
+    fn pay(&mut self) {
+        for owed in self.list.drain(..) {
+            match owed {
+                Owed::Wake(waker) => waker.wake(),
+                Owed::Drop(waker) => drop(waker),
+            }
+        }
+    }
 }
 
 impl Drop for Wakes {
+    #[inline]
     fn drop(&mut self) {
-        for waker in self.due.drain(..) {
-            waker.wake();
+        if !self.list.is_empty() {
+            self.pay();
         }
     }
 }

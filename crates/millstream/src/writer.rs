@@ -83,6 +83,9 @@ impl StreamWriter {
     /// # Errors
     /// [`DrainError::Failed`] if the transport failed, [`DrainError::Closed`] once the connection is closed.
     pub async fn drain(&self) -> Result<(), DrainError> {
+        if !self.connection.needs_drain() {
+            return Ok(());
+        }
         let mut waiting = Waiting::new(&self.connection, Connection::forget_drainer);
         poll_fn(|cx| self.connection.poll_drain(cx, &mut waiting.ticket)).await
     }

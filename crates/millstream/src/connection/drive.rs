@@ -155,7 +155,7 @@ impl State {
         if let Driver::Working { waker, called, .. } = &mut self.driver {
             *called = false;
             if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                wakes.dropped.extend(waker.replace(cx.waker().clone()));
+                wakes.drop_later(waker.replace(cx.waker().clone()));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
-use millstream_core::Failure;
+use millstream_core::{Failure, WriteQueue};
 
 use super::{Connection, State, Task};
 use crate::waiters::Wakes;
@@ -61,19 +61,7 @@ impl Connection {
             if left == 0 {
                 return Progress::TurnOver;
             }
-            let mut slices = [IoSlice::new(&[]); MOST_SLICES];
-            let mut used = 0;
-            let mut offered = 0;
-            for (slot, slice) in slices.iter_mut().zip(state.queue.gather()) {
-                let n = slice.len().min(left - offered);
-                *slot = IoSlice::new(&slice[..n]);
-                used += 1;
-                offered += n;
-                if offered == left {
-                    break;
-                }
-            }
-            let sent = self.transport.try_write(cx.as_deref_mut(), &slices[..used], wakes);
+            let sent = self.send_some(&state.queue, left, cx.as_deref_mut(), wakes);
             let Some(n) = self.count_send(state, sent, wakes) else { return state.after_send_stopped() };
             left -= n;
             if state.queue.advance(n) {
@@ -84,24 +72,51 @@ impl Connection {
         Progress::Empty
     }
 
+    /// One gathered send of what is queued, at most `most` bytes.
+    fn send_some(
+        &self,
+        queue: &WriteQueue,
+        most: usize,
+        cx: Option<&mut Context<'_>>,
+        wakes: &mut Wakes,
+    ) -> io::Result<usize> {
+        let first = queue.gather().next().unwrap_or_default();
+        if first.len() == queue.len() {
+            return self.transport.try_write(cx, &[IoSlice::new(&first[..first.len().min(most)])], wakes);
+        }
+        let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+        let (mut used, mut offered) = (0, 0);
+        for (slot, slice) in slices.iter_mut().zip(queue.gather()) {
+            let n = slice.len().min(most - offered);
+            *slot = IoSlice::new(&slice[..n]);
+            used += 1;
+            offered += n;
+            if offered == most {
+                break;
+            }
+        }
+        self.transport.try_write(cx, &slices[..used], wakes)
+    }
+
     /// Sends the queue and `data` behind it in one go, without copying `data` unless it does not all leave.
     pub(super) fn send_through(&self, state: &mut State, data: &[u8], wakes: &mut Wakes) {
         let mut sent = 0;
         if !state.blocked && self.transport.sends_inline() {
             state.counts.flushes += 1;
-            let mut slices = [IoSlice::new(&[]); MOST_SLICES];
-            let queued = state.queue.gather().count();
-            if queued < MOST_SLICES {
-                for (slot, slice) in slices.iter_mut().zip(state.queue.gather()) {
-                    *slot = IoSlice::new(slice);
+            // More than one chunk is a rare sight here: the threshold is far below a chunk's size.
+            let mut chunks = state.queue.gather();
+            let result = match (chunks.next(), chunks.next()) {
+                (None, _) => Some(self.transport.try_write(None, &[IoSlice::new(data)], wakes)),
+                (Some(queued), None) => {
+                    Some(self.transport.try_write(None, &[IoSlice::new(queued), IoSlice::new(data)], wakes))
                 }
-                slices[queued] = IoSlice::new(data);
-                let result = self.transport.try_write(None, &slices[..=queued], wakes);
-                match self.count_send(state, result, wakes) {
-                    Some(n) => sent = n,
-                    None if state.life.is_closed() => return,
-                    None => {}
-                }
+                _ => None,
+            };
+            drop(chunks);
+            match result.and_then(|result| self.count_send(state, result, wakes)) {
+                Some(n) => sent = n,
+                None if state.life.is_closed() => return,
+                None => {}
             }
         }
         if state.queue.advance_through(sent, data) {

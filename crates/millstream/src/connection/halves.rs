@@ -7,7 +7,7 @@ use millstream_core::{CloseError, DrainError, Failure, Urgency, Watermarks, Writ
 
 use super::{Connection, Driver, ReaderHalf, State, Task};
 use crate::sync::{Arc, Ordering};
-use crate::waiters::Ticket;
+use crate::waiters::{Ticket, Wakes};
 
 /// Why a reader gets nothing more from the transport, though the transport did not say so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Connection {
     /// The reader is about to wait: what is queued leaves now. Says if there is nothing to wait for.
     pub(crate) fn before_wait(self: &Arc<Self>, cx: &Context<'_>) -> Option<ReadEnd> {
         self.change(|state, wakes| {
-            if self.transport.sends_inline() && matches!(state.task(), Task::Flush { .. }) {
+            if !state.queue.is_empty() && !state.blocked && self.transport.sends_inline() {
                 self.advance(state, None, wakes);
             }
             if let Some(end) = state.read_end() {
@@ -72,7 +72,7 @@ impl Connection {
                 return Some(end);
             }
             if !state.reader_waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                wakes.dropped.extend(state.reader_waker.replace(cx.waker().clone()));
+                wakes.drop_later(state.reader_waker.replace(cx.waker().clone()));
             }
             None
         })
@@ -81,7 +81,7 @@ impl Connection {
     pub(crate) fn reader_dropped(self: &Arc<Self>) {
         self.change(|state, wakes| {
             state.reader = ReaderHalf::Dropped;
-            wakes.dropped.extend(state.reader_waker.take());
+            wakes.drop_later(state.reader_waker.take());
             if state.life.is_closing() {
                 self.advance(state, None, wakes);
             }
@@ -93,14 +93,22 @@ impl Connection {
 impl Connection {
     /// Queues the whole message or fails; sends at once only if the cork is off or its threshold reached.
     pub(crate) fn write(self: &Arc<Self>, data: &[u8]) -> Result<(), WriteError> {
-        self.change(|state, wakes| {
-            state.life.check_write()?;
-            match state.queue.admit(data.len())? {
-                Urgency::Corked => state.queue.push(data),
-                Urgency::Now => self.send_through(state, data, wakes),
+        let mut wakes = Wakes::default();
+        let mut state = self.state.lock();
+        state.life.check_write()?;
+        match state.queue.admit(data.len())? {
+            Urgency::Corked => {
+                let joins_others = !state.queue.is_empty();
+                state.queue.push(data);
+                // Whoever owes the flush of the bytes before owes that of these.
+                if joins_others && !state.queue.is_paused() {
+                    return Ok(());
+                }
             }
-            Ok(())
-        })
+            Urgency::Now => self.send_through(&mut state, data, &mut wakes),
+        }
+        self.finish(state, wakes);
+        Ok(())
     }
 
     /// As [`write`](Self::write), for several pieces that are one message: all or none of them.
@@ -146,13 +154,19 @@ impl Connection {
         })
     }
 
+    /// Whether `drain` has anything to wait for or to report.
+    #[inline]
+    pub(crate) fn needs_drain(&self) -> bool {
+        self.attention.load(Ordering::Acquire)
+    }
+
     /// Waits for the low mark, if the high one was passed.
     pub(crate) fn poll_drain(
         self: &Arc<Self>,
         cx: &Context<'_>,
         ticket: &mut Ticket,
     ) -> Poll<Result<(), DrainError>> {
-        if !self.attention.load(Ordering::Acquire) && !ticket.is_waiting() {
+        if !self.needs_drain() && !ticket.is_waiting() {
             return Poll::Ready(Ok(()));
         }
         self.poll_sent(cx, ticket, Until::LowMark)
@@ -226,7 +240,7 @@ impl Connection {
             state.reader_keeps = false;
             state.life.close();
             self.advance(state, None, wakes);
-            wakes.due.extend(state.reader_waker.take());
+            wakes.wake(state.reader_waker.take());
         });
     }
 

@@ -27,7 +27,7 @@ use task::Task;
 
 use crate::address::Address;
 use crate::stats::{ReadStats, Stats};
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
 use crate::transport::Transport;
 use crate::turn::Turn;
 use crate::waiters::{Waiters, Wakes};
@@ -211,6 +211,12 @@ impl Connection {
         let mut wakes = Wakes::default();
         let mut state = self.state.lock();
         let result = f(&mut state, &mut wakes);
+        self.finish(state, wakes);
+        result
+    }
+
+    /// Ends a change that was made under the lock.
+    fn finish(self: &Arc<Self>, mut state: MutexGuard<'_, State>, mut wakes: Wakes) {
         self.publish(&state);
         let spawn = self.call_driver(&mut state, &mut wakes);
         drop(state);
@@ -218,7 +224,6 @@ impl Connection {
         if spawn {
             self.spawn_driver();
         }
-        result
     }
 
     /// Brings the flags in line with the state.
@@ -227,7 +232,7 @@ impl Connection {
         if self.attention.load(Ordering::Relaxed) != attention {
             self.attention.store(attention, Ordering::Release);
         }
-        if !self.reading_over.load(Ordering::Relaxed) && state.reading_over() {
+        if state.life.is_closing() && !self.reading_over.load(Ordering::Relaxed) && state.reading_over() {
             self.reading_over.store(true, Ordering::Release);
         }
     }
@@ -245,7 +250,7 @@ impl Connection {
             Driver::Working { waker: Some(waker), called, parked }
                 if !*called && *parked != task && task.needs_driver() && !Turn::is_of(self) =>
             {
-                wakes.due.push(waker.clone());
+                wakes.wake([waker.clone()]);
                 *called = true;
                 state.counts.calls += 1;
             }
@@ -261,6 +266,12 @@ impl Connection {
             Some(runtime) => drop(runtime.spawn(drive)),
             None => drop(drive),
         }
+    }
+
+    #[cfg(all(test, millstream_loom))]
+    pub(crate) fn waiting_tasks(&self) -> usize {
+        let state = self.state.lock();
+        [&state.drainers, &state.flushers, &state.closers].map(Waiters::len).iter().sum()
     }
 
     /// The transport failed: everyone who waits learns of it.
@@ -281,6 +292,6 @@ impl State {
         self.drainers.wake_all(wakes);
         self.flushers.wake_all(wakes);
         self.closers.wake_all(wakes);
-        wakes.due.extend(self.reader_waker.take());
+        wakes.wake(self.reader_waker.take());
     }
 }

@@ -12,6 +12,9 @@ use crate::waiters::Wakes;
 pub(crate) struct MemoryEnd {
     pub(crate) incoming: Arc<Pipe>,
     pub(crate) outgoing: Arc<Pipe>,
+    /// How often this end was closed, for the models.
+    #[cfg(all(test, millstream_loom))]
+    pub(crate) closes: std::sync::atomic::AtomicUsize,
 }
 
 /// One direction.
@@ -94,7 +97,7 @@ impl Pipe {
         let mut state = self.0.lock();
         if !state.bytes.is_empty() {
             let n = state.bytes.read(buf)?;
-            wakes.due.extend(state.writer.take());
+            wakes.wake(state.writer.take());
             return Poll::Ready(Ok(n));
         }
         if state.reset {
@@ -103,7 +106,7 @@ impl Pipe {
         if state.ended || state.unread {
             return Poll::Ready(Ok(0));
         }
-        wakes.dropped.extend(state.reader.replace(cx.waker().clone()));
+        wakes.drop_later(state.reader.replace(cx.waker().clone()));
         Poll::Pending
     }
 
@@ -123,7 +126,7 @@ impl Pipe {
             state.bytes.extend(&slice[..n]);
             room -= n;
         }
-        wakes.due.extend(state.reader.take());
+        wakes.wake(state.reader.take());
         Ok(state.bytes.len() - before)
     }
 
@@ -162,8 +165,8 @@ impl Pipe {
     fn change(&self, wakes: &mut Wakes, f: impl FnOnce(&mut State)) {
         let mut state = self.0.lock();
         f(&mut state);
-        wakes.due.extend(state.reader.take());
-        wakes.due.extend(state.writer.take());
+        wakes.wake(state.reader.take());
+        wakes.wake(state.writer.take());
     }
 }
 

@@ -1,0 +1,349 @@
+//! Loom models of the halves, the driver and the drain wake-ups: whatever the threads' order, no wake is lost.
+//!
+//! They run the code that ships, over the memory pair, with loom's types in place of std's (`sync.rs`):
+//!
+//! ```text
+//! RUSTFLAGS="--cfg millstream_loom" cargo test -p millstream --release --lib loom_models -- --nocapture
+//! ```
+//!
+//! A lost wake leaves every thread waiting, which loom reports as a deadlock. `LOOM_MAX_PREEMPTIONS` and
+//! `LOOM_MAX_BRANCHES` override the bounds below. tokio's timers can be armed (a paused clock that nobody advances
+//! stands around every model) but never fire.
+
+use std::future::{Future, poll_fn};
+use std::io::IoSlice;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
+use loom::future::block_on;
+use loom::thread::{self, JoinHandle};
+use millstream_core::{CloseError, DrainError, ErrorClass, ReadError, Watermarks};
+
+use crate::connection::{Connection, ConnectionSettings};
+use crate::handler::HandlerReturn;
+use crate::reader::StreamReader;
+use crate::serve::Serve;
+use crate::streams::StreamSettings;
+use crate::transport::{MemoryEnd, Transport};
+use crate::waiters::Wakes;
+use crate::writer::StreamWriter;
+
+/// Room for everything that a model sends.
+const ROOMY: usize = 64;
+/// Above two bytes `drain` waits, until one is left.
+const MARKS: (usize, usize) = (2, 1);
+
+/// Runs every order of the threads' steps with at most so many preemptions.
+fn check(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    // Loom's threads are coroutines on this one.
+    let _clock = clock.enter();
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(preemptions);
+    if std::env::var_os("LOOM_MAX_BRANCHES").is_none() {
+        builder.max_branches = 10_000;
+    }
+    let bound = builder.preemption_bound;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let began = std::time::Instant::now();
+    let counted = Arc::clone(&runs);
+    builder.check(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        model();
+    });
+    let runs = runs.load(Ordering::Relaxed);
+    eprintln!("{name}: {runs} orders, preemption bound {bound:?}, {:.1?}", began.elapsed());
+}
+
+/// A connection whose driver works on a thread of its own, and the peer's bare end.
+struct World {
+    reader: StreamReader,
+    writer: StreamWriter,
+    connection: Arc<Connection>,
+    driver: JoinHandle<()>,
+    peer: Peer,
+}
+
+impl World {
+    /// With pipes of this capacity.
+    fn new(capacity: usize) -> Self {
+        let (ours, peer) = MemoryEnd::pair(capacity);
+        let (reader, writer, connection, drive) = settings().driven_pair(Transport::Memory(ours), None).unwrap();
+        Self { reader, writer, connection, driver: thread::spawn(move || block_on(drive)), peer: Peer(peer) }
+    }
+}
+
+fn settings() -> StreamSettings {
+    let watermarks = Watermarks::new(MARKS.0, MARKS.1).unwrap();
+    let connection = ConnectionSettings { watermarks, ..ConnectionSettings::default() };
+    StreamSettings { connection, ..StreamSettings::default() }
+}
+
+/// The other end, without a connection around it: it waits for nothing but the pipe.
+struct Peer(MemoryEnd);
+
+impl Peer {
+    fn receive(&self, n: usize) -> Vec<u8> {
+        let mut got = Vec::new();
+        while got.len() < n {
+            let mut buf = [0; ROOMY];
+            let len = block_on(poll_fn(|cx| self.0.poll_read(cx, &mut buf))).unwrap();
+            assert_ne!(len, 0, "the end after {got:?}");
+            got.extend_from_slice(&buf[..len]);
+        }
+        assert_eq!(got.len(), n, "bytes came twice: {got:?}");
+        got
+    }
+
+    fn expect_end(&self) {
+        let len = block_on(poll_fn(|cx| self.0.poll_read(cx, &mut [0; 1]))).unwrap();
+        assert_eq!(len, 0);
+    }
+
+    fn send(&self, data: &[u8]) {
+        assert_eq!(self.0.try_write(&[IoSlice::new(data)], &mut Wakes::default()).unwrap(), data.len());
+    }
+
+    fn close(&self, reset: bool) {
+        self.0.close(reset, &mut Wakes::default());
+    }
+}
+
+/// Nobody waits, nothing is queued, and the transport was closed this often.
+fn assert_idle(connection: &Connection, closes: usize) {
+    assert_eq!(connection.stats().queued, 0);
+    assert_eq!(connection.waiting_tasks(), 0);
+    let Transport::Memory(end) = connection.transport() else { unreachable!() };
+    assert_eq!(end.closes.load(Ordering::Relaxed), closes);
+}
+
+/// Closes in the regular way, and sees the driver out.
+fn finish(World { reader, writer, connection, driver, peer }: World) {
+    drop((reader, writer));
+    peer.expect_end();
+    driver.join().unwrap();
+    assert_idle(&connection, 1);
+}
+
+/// Two messages, corked, while the driver comes, works and goes back to wait: each leaves without any help.
+#[test]
+fn corked_bytes_leave_while_the_driver_parks() {
+    check("a corked", 3, || {
+        let World { reader, writer, connection, driver, peer } = World::new(ROOMY);
+        let writes = thread::spawn(move || {
+            writer.write(b"a").unwrap();
+            writer.write(b"b").unwrap();
+            writer
+        });
+        assert_eq!(peer.receive(2), b"ab");
+        let writer = writes.join().unwrap();
+        assert!(connection.stats().flusher_calls <= 2);
+        finish(World { reader, writer, connection, driver, peer });
+    });
+}
+
+/// A client: its reader waits in one task, requests are written by another.
+#[test]
+fn bytes_leave_while_the_reader_parks() {
+    check("b parked reader", 3, || {
+        let World { mut reader, writer, connection, driver, peer } = World::new(ROOMY);
+        let reads = thread::spawn(move || {
+            assert_eq!(block_on(reader.read_exactly(2)).unwrap(), "ok");
+            reader
+        });
+        writer.write(b"request").unwrap();
+        assert_eq!(peer.receive(7), b"request");
+        peer.send(b"ok");
+        let reader = reads.join().unwrap();
+        finish(World { reader, writer, connection, driver, peer });
+    });
+}
+
+/// As above, but the reader's own flush finds the pipe full: the driver has to take over.
+#[test]
+fn a_parking_reader_hands_a_blocked_flush_to_the_driver() {
+    check("b blocked", 2, || {
+        let World { mut reader, writer, connection, driver, peer } = World::new(2);
+        let reads = thread::spawn(move || {
+            assert_eq!(block_on(reader.read_exactly(2)).unwrap(), "ok");
+            reader
+        });
+        writer.write(b"abc").unwrap();
+        assert_eq!(peer.receive(3), b"abc");
+        peer.send(b"ok");
+        let reader = reads.join().unwrap();
+        finish(World { reader, writer, connection, driver, peer });
+    });
+}
+
+/// A served connection: what the handler writes in its turn calls nobody, what another task writes does.
+#[test]
+fn a_served_connection_flushes_what_its_handler_and_others_write() {
+    check("b served", 3, || {
+        let (ours, peer) = MemoryEnd::pair(2);
+        let peer = Peer(peer);
+        let (reader, writer, connection, drive) = settings().driven_pair(Transport::Memory(ours), None).unwrap();
+        let handler = |mut reader: StreamReader, writer: StreamWriter| {
+            let writer = Arc::new(writer);
+            let other = Arc::clone(&writer);
+            thread::spawn(move || other.write(b"d").unwrap());
+            async move {
+                writer.write(b"ab").unwrap();
+                writer.write(b"c").unwrap();
+                assert_eq!(reader.read_exactly(1).await.unwrap(), "?");
+            }
+            .into_work()
+        };
+        let halves = (reader, writer);
+        let serve =
+            Serve::new(Arc::new(handler), halves, Arc::clone(&connection), drive, Arc::new(|_| {}), ());
+        let serves = thread::spawn(move || block_on(serve));
+        let mut got = peer.receive(4);
+        got.retain(|&byte| byte != b'd');
+        assert_eq!(got, b"abc");
+        peer.send(b"?");
+        peer.expect_end();
+        serves.join().unwrap();
+        assert_idle(&connection, 1);
+    });
+}
+
+/// Two tasks above the high mark while the peer reads on.
+#[test]
+fn the_low_mark_wakes_every_drainer() {
+    check("c drainers", 2, || {
+        let World { reader, writer, connection, driver, peer } = World::new(2);
+        let writer = Arc::new(writer);
+        writer.write(b"abcdef").unwrap();
+        let drainers = [(), ()].map(|()| {
+            let writer = Arc::clone(&writer);
+            thread::spawn(move || block_on(writer.drain()).unwrap())
+        });
+        assert_eq!(peer.receive(6), b"abcdef");
+        drainers.map(|drainer| drainer.join().unwrap());
+        assert_idle(&connection, 0);
+        let writer = Arc::into_inner(writer).unwrap();
+        finish(World { reader, writer, connection, driver, peer });
+    });
+}
+
+/// One of two drainers gives up, perhaps just when it was woken.
+#[test]
+fn a_drainer_that_gives_up_takes_no_wake_from_another() {
+    check("d cancelled", 2, || {
+        let World { reader, writer, connection, driver, peer } = World::new(2);
+        let writer = Arc::new(writer);
+        writer.write(b"abcdef").unwrap();
+        let cancelled = Arc::clone(&writer);
+        let gives_up = thread::spawn(move || {
+            let mut drain = pin!(cancelled.drain());
+            block_on(poll_fn(|cx| Poll::Ready(drain.as_mut().poll(cx).map(Result::unwrap))))
+        });
+        let waiting = Arc::clone(&writer);
+        let drains = thread::spawn(move || block_on(waiting.drain()).unwrap());
+        assert_eq!(peer.receive(6), b"abcdef");
+        drains.join().unwrap();
+        let _ = gives_up.join().unwrap();
+        assert_idle(&connection, 0);
+        let writer = Arc::into_inner(writer).unwrap();
+        finish(World { reader, writer, connection, driver, peer });
+    });
+}
+
+/// `close` with bytes that do not fit, against the driver, the reader's drop and the peer.
+#[test]
+fn close_ends_once_whoever_gets_there_first() {
+    check("e close", 2, || {
+        let World { reader, writer, connection, driver, peer } = World::new(2);
+        let drops = thread::spawn(move || drop(reader));
+        writer.write(b"bye").unwrap();
+        let closes = thread::spawn(move || {
+            writer.close();
+            block_on(writer.wait_closed()).unwrap();
+        });
+        assert_eq!(peer.receive(3), b"bye");
+        peer.expect_end();
+        driver.join().unwrap();
+        closes.join().unwrap();
+        drops.join().unwrap();
+        assert_idle(&connection, 1);
+    });
+}
+
+/// `close` ends a read that waits.
+#[test]
+fn close_wakes_the_reader() {
+    check("e reader", 2, || {
+        let World { mut reader, writer, connection, driver, peer } = World::new(ROOMY);
+        let reads = thread::spawn(move || assert_eq!(block_on(reader.read(1)).unwrap(), ""));
+        writer.write(b"bye").unwrap();
+        writer.close();
+        block_on(writer.wait_closed()).unwrap();
+        reads.join().unwrap();
+        drop(writer);
+        driver.join().unwrap();
+        assert_eq!(peer.receive(3), b"bye");
+        peer.expect_end();
+        assert_idle(&connection, 1);
+    });
+}
+
+/// The writer is dropped; the reader reads on to the peer's answer, and its drop ends the connection.
+#[test]
+fn a_reader_outlives_its_writer_and_the_last_drop_closes() {
+    check("e drop", 3, || {
+        let World { mut reader, writer, connection, driver, peer } = World::new(ROOMY);
+        let reads = thread::spawn(move || assert_eq!(block_on(reader.read_exactly(2)).unwrap(), "ok"));
+        writer.write(b"bye").unwrap();
+        drop(writer);
+        assert_eq!(peer.receive(3), b"bye");
+        peer.expect_end();
+        peer.send(b"ok");
+        reads.join().unwrap();
+        driver.join().unwrap();
+        assert_idle(&connection, 1);
+    });
+}
+
+/// The peer resets while one task drains and one reads: both learn of it, and the reader gets what came before it.
+#[test]
+fn a_reset_wakes_everyone_after_the_bytes_that_arrived() {
+    check("f reset", 2, || {
+        let World { mut reader, writer, connection, driver, peer } = World::new(2);
+        writer.write(b"abcdef").unwrap();
+        let resets = thread::spawn(move || {
+            peer.send(b"ok");
+            peer.close(true);
+        });
+        let reads = thread::spawn(move || {
+            assert_eq!(block_on(reader.read_exactly(2)).unwrap(), "ok");
+            let Err(ReadError::Failed(failure)) = block_on(reader.read(1)) else { panic!("no failure") };
+            assert_eq!(failure.class(), ErrorClass::BrokenByPeer);
+        });
+        assert!(matches!(block_on(writer.drain()), Err(DrainError::Failed(_))));
+        assert!(matches!(block_on(writer.wait_closed()), Err(CloseError::Failed(_))));
+        resets.join().unwrap();
+        reads.join().unwrap();
+        drop(writer);
+        driver.join().unwrap();
+        assert_idle(&connection, 1);
+    });
+}
+
+/// The pipe is full, `flush` and the driver both find out, and the peer makes room at any moment.
+#[test]
+fn room_in_a_full_pipe_is_never_missed() {
+    check("g full pipe", 3, || {
+        let World { reader, writer, connection, driver, peer } = World::new(1);
+        let flushes = thread::spawn(move || {
+            writer.write(b"abc").unwrap();
+            writer.flush().unwrap();
+            writer
+        });
+        assert_eq!(peer.receive(3), b"abc");
+        let writer = flushes.join().unwrap();
+        finish(World { reader, writer, connection, driver, peer });
+    });
+}
