@@ -1,7 +1,7 @@
 //! What can go wrong, one enum per operation, and the class that says whose doing it was.
 //!
 //! Faces translate classes, not variants: the Python face turns them into the standard library's exceptions in one
-//! place, the tokio face into [`std::io::Error`].
+//! place, the Rust face into [`std::io::Error`].
 
 use std::fmt;
 use std::io;

@@ -1,6 +1,6 @@
 //! The sans-I/O core of millstream: it knows bytes and state, and neither socket, clock, runtime nor Python.
 //!
-//! Both faces of millstream, the Rust one on tokio and the Python one in asyncio, are thin drivers around these
+//! Both faces of millstream, the Rust one and the Python one, are thin drivers around these
 //! machines, so that limits, separators, backpressure and closing mean the same on both sides.
 //!
 //! ```text

@@ -125,6 +125,7 @@ impl ReadBuffer {
     /// Room for the next fill, at least one byte.
     ///
     /// The room never depends on what a read asks for or a peer announced: it grows only after fills that used all of it.
+    #[inline]
     pub fn spare(&mut self) -> &mut [u8] {
         if self.start == self.end {
             self.start = 0;
@@ -183,6 +184,17 @@ impl ReadBuffer {
     #[inline]
     pub fn poll(&mut self, request: &Request<'_>) -> Answer {
         request.judge(&self.storage[self.start..self.end], &self.tail, &mut self.memo)
+    }
+
+    /// The length of the next line, line feed included, if one poll for [`Request::Line`] would find it with a single
+    /// search. `None` says nothing: ask [`poll`](Self::poll).
+    #[inline]
+    pub fn ready_line(&self, limit: usize) -> Option<usize> {
+        if self.memo.is_set() {
+            return None;
+        }
+        let at = memchr::memchr(b'\n', self.unread())?;
+        (at <= limit).then_some(at + 1)
     }
 
     /// Drops the first `n` unread bytes.

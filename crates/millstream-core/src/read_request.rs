@@ -107,6 +107,7 @@ impl Request<'_> {
 
 impl Tail {
     /// The answer to a request that `len` unread bytes do not meet.
+    #[inline]
     fn unmet(&self, len: usize) -> Answer {
         match self {
             Self::Open => Answer::Need,
@@ -127,6 +128,9 @@ fn judge_until(
     separators: Separators<'_>,
     limit: usize,
 ) -> Answer {
+    if unread.is_empty() {
+        return tail.unmet(0);
+    }
     let from = memo.start_for(separators).min(unread.len());
     if let Some(found) = separators.find(unread, from) {
         if found.start > limit {

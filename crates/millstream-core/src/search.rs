@@ -65,6 +65,12 @@ pub(crate) struct SearchMemo {
 }
 
 impl SearchMemo {
+    /// Whether it knows anything.
+    #[inline]
+    pub(crate) fn is_set(&self) -> bool {
+        self.resume_at != 0
+    }
+
     /// Where a search for these separators may begin.
     #[inline]
     pub(crate) fn start_for(&self, separators: Separators<'_>) -> usize {

@@ -136,12 +136,15 @@ impl WriteQueue {
         self.cork_threshold = threshold;
     }
 
-    /// Whether a message of `len` bytes may come, and how soon it has to leave. Queues nothing.
+    /// Whether a message of `len` bytes may come, and how soon it has to leave. Queues nothing. An empty one may always.
     ///
     /// # Errors
     /// [`WriteError::Full`] if it would pass the hard cap.
     #[inline]
     pub fn admit(&self, len: usize) -> Result<Urgency, WriteError> {
+        if len == 0 {
+            return Ok(Urgency::Corked);
+        }
         // A sum that no number holds passes every cap.
         let total = self.len.checked_add(len);
         if let Some(hard_cap) = self.hard_cap.filter(|&cap| total.is_none_or(|total| total > cap)) {
@@ -209,6 +212,9 @@ impl WriteQueue {
 
     /// A gathered send of the queue followed by `data` took `sent` bytes in all: forgets what left, keeps the rest.
     /// Returns whether waiting drainers may go on now.
+    ///
+    /// # Panics
+    /// If more was sent than there was.
     #[must_use = "drainers that may go on have to be woken"]
     pub fn advance_through(&mut self, sent: usize, data: &[u8]) -> bool {
         let of_queue = sent.min(self.len);

@@ -37,7 +37,8 @@ const MARKS: (usize, usize) = (2, 1);
 
 /// Runs every order of the threads' steps with at most so many preemptions.
 fn check(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
-    let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let clock =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     // Loom's threads are coroutines on this one.
     let _clock = clock.enter();
     let mut builder = loom::model::Builder::new();
@@ -70,7 +71,8 @@ impl World {
     /// With pipes of this capacity.
     fn new(capacity: usize) -> Self {
         let (ours, peer) = MemoryEnd::pair(capacity);
-        let (reader, writer, connection, drive) = settings().driven_pair(Transport::Memory(ours), None).unwrap();
+        let (reader, writer, connection, drive) =
+            settings().driven_pair(Transport::Memory(ours), None).unwrap();
         Self { reader, writer, connection, driver: thread::spawn(move || block_on(drive)), peer: Peer(peer) }
     }
 }
@@ -184,7 +186,8 @@ fn a_served_connection_flushes_what_its_handler_and_others_write() {
     check("b served", 3, || {
         let (ours, peer) = MemoryEnd::pair(2);
         let peer = Peer(peer);
-        let (reader, writer, connection, drive) = settings().driven_pair(Transport::Memory(ours), None).unwrap();
+        let (reader, writer, connection, drive) =
+            settings().driven_pair(Transport::Memory(ours), None).unwrap();
         let handler = |mut reader: StreamReader, writer: StreamWriter| {
             let writer = Arc::new(writer);
             let other = Arc::clone(&writer);
@@ -222,7 +225,7 @@ fn the_low_mark_wakes_every_drainer() {
             thread::spawn(move || block_on(writer.drain()).unwrap())
         });
         assert_eq!(peer.receive(6), b"abcdef");
-        drainers.map(|drainer| drainer.join().unwrap());
+        drainers.into_iter().for_each(|drainer| drainer.join().unwrap());
         assert_idle(&connection, 0);
         let writer = Arc::into_inner(writer).unwrap();
         finish(World { reader, writer, connection, driver, peer });

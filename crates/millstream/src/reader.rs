@@ -130,7 +130,7 @@ impl StreamReader {
     /// [`limited`](Self::limited) goes on; [`ReadLineError::Failed`].
     pub async fn read_line(&mut self) -> Result<Option<Bytes>, ReadLineError> {
         let limit = self.limit();
-        if let Some(len) = self.ready(&Request::Line { limit }) {
+        if let Some(len) = self.ready_line(limit) {
             return Ok(Some(self.buffer.take(len)));
         }
         self.limited(limit).read_line().await
@@ -142,7 +142,7 @@ impl StreamReader {
     /// As [`read_line`](Self::read_line).
     pub async fn read_line_borrowed(&mut self) -> Result<Option<&[u8]>, ReadLineError> {
         let limit = self.limit();
-        if let Some(len) = self.ready(&Request::Line { limit }) {
+        if let Some(len) = self.ready_line(limit) {
             return Ok(Some(self.buffer.lend(len)));
         }
         self.limited(limit).read_line_borrowed().await
@@ -293,11 +293,11 @@ impl StreamReader {
         crate::Lines::new(self)
     }
 
-    /// The length of the item, if it is buffered and this reader's turn is not over: the hot path of every read.
+    /// The length of the next line, if it is buffered and this reader's turn is not over: the hot path of line loops.
     #[inline]
-    pub(crate) fn ready(&mut self, request: &Request<'_>) -> Option<usize> {
+    fn ready_line(&mut self, limit: usize) -> Option<usize> {
         let turn_left = self.turn_left.checked_sub(ITEM_COST)?;
-        let Answer::Ready { len } = self.buffer.poll(request) else { return None };
+        let len = self.buffer.ready_line(limit)?;
         self.turn_left = turn_left;
         Some(len)
     }

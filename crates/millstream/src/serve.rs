@@ -87,7 +87,7 @@ impl<Guard: Unpin> Future for Serve<Guard> {
             this.poll_handler(cx);
         }
         if let Some(drive) = &mut this.drive {
-            if Pin::new(drive).poll(cx).is_pending() {
+            if !this.connection.is_driver_due() || Pin::new(drive).poll(cx).is_pending() {
                 return Poll::Pending;
             }
             this.drive = None;

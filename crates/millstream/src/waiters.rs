@@ -45,6 +45,11 @@ impl Waiters {
         }
         wakes.wake(self.list.drain(..).map(|(_, waker)| waker));
     }
+
+    #[cfg(all(test, millstream_loom))]
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
 }
 
 impl Ticket {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use millstream_core::{ErrorClass, Failure};
 use tokio::time::{Instant, Sleep};
 
-use super::{Connection, Driver, State, Task};
-use crate::sync::Arc;
+use super::{Connection, Driver, State, TURN_LEN, Task};
+use crate::sync::{Arc, Ordering};
 use crate::waiters::Wakes;
 
 /// Completes when the connection is closed. Dropped earlier, it fails the connection: nothing would flush it any more.
@@ -49,6 +49,9 @@ impl Drive {
         };
         if let Driver::Working { parked, .. } = &mut state.driver {
             *parked = task;
+            // An adopted stream may have kept our waker in its `flush`.
+            let due = task != Task::Rest || !connection.transport.sends_inline();
+            connection.driver_due.store(due, Ordering::Relaxed);
         }
         connection.publish(&state);
         let turn_over =
@@ -152,6 +155,7 @@ impl Drop for Drive {
 impl State {
     /// The driver has come: the next thing to do needs another call.
     fn driver_looks(&mut self, cx: &Context<'_>, wakes: &mut Wakes) {
+        self.turn_left = TURN_LEN;
         if let Driver::Working { waker, called, .. } = &mut self.driver {
             *called = false;
             if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {

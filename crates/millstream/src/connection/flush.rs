@@ -53,17 +53,17 @@ impl Connection {
         }
     }
 
-    /// Sends the queue, at most [`TURN_LEN`] bytes of it.
+    /// Sends the queue, or as much of it as this turn allows.
     fn flush(&self, state: &mut State, mut cx: Option<&mut Context<'_>>, wakes: &mut Wakes) -> Progress {
         state.counts.flushes += 1;
-        let mut left = TURN_LEN;
         while !state.queue.is_empty() {
+            let left = state.turn_left;
             if left == 0 {
                 return Progress::TurnOver;
             }
             let sent = self.send_some(&state.queue, left, cx.as_deref_mut(), wakes);
             let Some(n) = self.count_send(state, sent, wakes) else { return state.after_send_stopped() };
-            left -= n;
+            state.turn_left -= n;
             if state.queue.advance(n) {
                 state.drainers.wake_all(wakes);
             }
@@ -98,23 +98,31 @@ impl Connection {
         self.transport.try_write(cx, &slices[..used], wakes)
     }
 
-    /// Sends the queue and `data` behind it in one go, without copying `data` unless it does not all leave.
+    /// Sends the queue and `data` behind it in one go, without copying `data` unless it does not all leave. What this
+    /// turn does not allow stays queued.
     pub(super) fn send_through(&self, state: &mut State, data: &[u8], wakes: &mut Wakes) {
         let mut sent = 0;
-        if !state.blocked && self.transport.sends_inline() {
+        let room = state.turn_left.saturating_sub(state.queue.len());
+        if room > 0 && !state.blocked && self.transport.sends_inline() {
             state.counts.flushes += 1;
+            let allowed = &data[..data.len().min(room)];
             // More than one chunk is a rare sight here: the threshold is far below a chunk's size.
             let mut chunks = state.queue.gather();
             let result = match (chunks.next(), chunks.next()) {
-                (None, _) => Some(self.transport.try_write(None, &[IoSlice::new(data)], wakes)),
-                (Some(queued), None) => {
-                    Some(self.transport.try_write(None, &[IoSlice::new(queued), IoSlice::new(data)], wakes))
-                }
+                (None, _) => Some(self.transport.try_write(None, &[IoSlice::new(allowed)], wakes)),
+                (Some(queued), None) => Some(self.transport.try_write(
+                    None,
+                    &[IoSlice::new(queued), IoSlice::new(allowed)],
+                    wakes,
+                )),
                 _ => None,
             };
             drop(chunks);
             match result.and_then(|result| self.count_send(state, result, wakes)) {
-                Some(n) => sent = n,
+                Some(n) => {
+                    sent = n;
+                    state.turn_left -= n;
+                }
                 None if state.life.is_closed() => return,
                 None => {}
             }

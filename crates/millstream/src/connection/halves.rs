@@ -1,11 +1,12 @@
 //! What the reader and the writer half ask of their connection.
 
+use std::io;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use millstream_core::{CloseError, DrainError, Failure, Urgency, Watermarks, WriteError};
 
-use super::{Connection, Driver, ReaderHalf, State, Task};
+use super::{Connection, Driver, ReaderHalf, State, TURN_LEN, Task};
 use crate::sync::{Arc, Ordering};
 use crate::waiters::{Ticket, Wakes};
 
@@ -34,13 +35,14 @@ impl Connection {
         match self.transport.poll_read(cx, spare) {
             Poll::Ready(Ok(n)) => {
                 self.read_stats.record(n);
-                if n == 0 {
-                    self.change(|state, _| {
-                        state.peer_ended = true;
-                        state.reader = ReaderHalf::Ended;
-                    });
+                if n > 0 {
+                    return Poll::Ready(Ok(n));
                 }
-                Poll::Ready(Ok(n))
+                Poll::Ready(self.change(|state, _| {
+                    state.peer_ended = true;
+                    state.reader = ReaderHalf::Ended;
+                    state.failure_behind_end().map_or(Ok(0), |failure| Err(ReadEnd::Failed(failure)))
+                }))
             }
             Poll::Ready(Err(error)) => {
                 let failure = Failure::from(&error);
@@ -61,6 +63,7 @@ impl Connection {
     /// The reader is about to wait: what is queued leaves now. Says if there is nothing to wait for.
     pub(crate) fn before_wait(self: &Arc<Self>, cx: &Context<'_>) -> Option<ReadEnd> {
         self.change(|state, wakes| {
+            state.turn_left = TURN_LEN;
             if !state.queue.is_empty() && !state.blocked && self.transport.sends_inline() {
                 self.advance(state, None, wakes);
             }
@@ -93,19 +96,20 @@ impl Connection {
 impl Connection {
     /// Queues the whole message or fails; sends at once only if the cork is off or its threshold reached.
     pub(crate) fn write(self: &Arc<Self>, data: &[u8]) -> Result<(), WriteError> {
-        let mut wakes = Wakes::default();
         let mut state = self.state.lock();
         state.life.check_write()?;
-        match state.queue.admit(data.len())? {
-            Urgency::Corked => {
-                let joins_others = !state.queue.is_empty();
-                state.queue.push(data);
-                // Whoever owes the flush of the bytes before owes that of these.
-                if joins_others && !state.queue.is_paused() {
-                    return Ok(());
-                }
+        let urgency = state.queue.admit(data.len())?;
+        let joins_others = !state.queue.is_empty();
+        if urgency == Urgency::Corked {
+            state.queue.push(data);
+            // Whoever owes the flush of the bytes before owes that of these.
+            if joins_others && !state.queue.is_paused() {
+                return Ok(());
             }
-            Urgency::Now => self.send_through(&mut state, data, &mut wakes),
+        }
+        let mut wakes = Wakes::default();
+        if urgency == Urgency::Now {
+            self.send_through(&mut state, data, &mut wakes);
         }
         self.finish(state, wakes);
         Ok(())
@@ -147,6 +151,7 @@ impl Connection {
     pub(crate) fn flush_now(self: &Arc<Self>) -> Result<(), DrainError> {
         self.change(|state, wakes| {
             state.life.check_drain()?;
+            state.turn_left = TURN_LEN;
             if self.transport.sends_inline() {
                 self.advance(state, None, wakes);
             }
@@ -349,6 +354,12 @@ impl State {
     /// failure is delivered first.
     pub(super) fn reading_over(&self) -> bool {
         self.life.failure().is_none() && self.read_end().is_some()
+    }
+
+    /// The failure that a receive of nothing stands for. The system tells a reset once: if a send was told, receives
+    /// only see an end. A broken pipe is the exception, because it follows an end that the peer did send.
+    fn failure_behind_end(&self) -> Option<Failure> {
+        self.life.failure().filter(|failure| failure.kind() != io::ErrorKind::BrokenPipe).cloned()
     }
 
     /// Why a reader that found nothing has nothing to wait for, if so.

@@ -22,6 +22,7 @@ use millstream_core::{Failure, Lifecycle, WriteQueue};
 use tokio::runtime::Handle;
 
 pub(crate) use drive::Drive;
+use flush::TURN_LEN;
 pub(crate) use halves::ReadEnd;
 use task::Task;
 
@@ -42,6 +43,9 @@ pub(crate) struct Connection {
     /// Follows `State::reading_over`: once it is true, the reader no longer touches the transport.
     reading_over: AtomicBool,
     read_stats: ReadStats,
+    /// Whether the task that owns this connection's driver has to poll it when the handler has had its turn. False
+    /// only while the driver rests, no call is on its way, and nothing was left to do in this turn.
+    driver_due: AtomicBool,
     /// Where the driver is spawned.
     runtime: Option<Handle>,
     /// How long closing may take, from the call to the closed socket.
@@ -57,6 +61,9 @@ struct State {
     life: Lifecycle,
     /// The last send took less than it was offered: the driver waits for the socket, and nobody else need try.
     blocked: bool,
+    /// How much may still be sent before others get their turn. Renewed by those after whom they do, the reader that
+    /// waits and the driver, and by an explicit flush.
+    turn_left: usize,
     drainers: Waiters,
     /// Wait for an empty queue.
     flushers: Waiters,
@@ -151,6 +158,7 @@ impl Connection {
                 queue: WriteQueue::new(settings.watermarks, settings.hard_cap),
                 life: Lifecycle::default(),
                 blocked: false,
+                turn_left: TURN_LEN,
                 drainers: Waiters::default(),
                 flushers: Waiters::default(),
                 closers: Waiters::default(),
@@ -165,6 +173,7 @@ impl Connection {
             }),
             attention: AtomicBool::new(false),
             reading_over: AtomicBool::new(false),
+            driver_due: AtomicBool::new(true),
             read_stats: ReadStats::default(),
             runtime,
             close_deadline: settings.close_deadline,
@@ -241,22 +250,34 @@ impl Connection {
     fn call_driver(&self, state: &mut State, wakes: &mut Wakes) -> bool {
         let task = state.task();
         match &mut state.driver {
+            Driver::Working { called: true, .. } | Driver::Gone => {}
+            Driver::Working { parked, waker, .. } if Turn::is_of(self) => {
+                let due = task.needs_driver() || *parked != Task::Rest || waker.is_none();
+                self.driver_due.store(due, Ordering::Relaxed);
+            }
+            // Without a waker it was never polled, and will be without our doing.
+            Driver::Working { waker: Some(waker), called, parked }
+                if *parked != task && task.needs_driver() =>
+            {
+                wakes.wake([waker.clone()]);
+                *called = true;
+                state.counts.calls += 1;
+                self.driver_due.store(true, Ordering::Relaxed);
+            }
+            Driver::Working { .. } => {}
             Driver::Absent if task.needs_driver() => {
                 state.driver = Driver::Working { waker: None, called: true, parked: Task::Rest };
                 state.counts.calls += 1;
                 return true;
             }
-            // Without a waker it was never polled, and will be without our doing.
-            Driver::Working { waker: Some(waker), called, parked }
-                if !*called && *parked != task && task.needs_driver() && !Turn::is_of(self) =>
-            {
-                wakes.wake([waker.clone()]);
-                *called = true;
-                state.counts.calls += 1;
-            }
-            _ => {}
+            Driver::Absent => {}
         }
         false
+    }
+
+    /// Whether the driver has to be polled at the end of its owner's turn.
+    pub(crate) fn is_driver_due(&self) -> bool {
+        self.driver_due.load(Ordering::Relaxed)
     }
 
     fn spawn_driver(self: &Arc<Self>) {

@@ -42,8 +42,16 @@ impl MemoryEnd {
     /// Two connected ends.
     pub(crate) fn pair(capacity: usize) -> (Self, Self) {
         let (there, back) = (Arc::new(Pipe::new(capacity)), Arc::new(Pipe::new(capacity)));
-        let here = Self { incoming: Arc::clone(&back), outgoing: Arc::clone(&there) };
-        (here, Self { incoming: there, outgoing: back })
+        (Self::new(Arc::clone(&back), Arc::clone(&there)), Self::new(there, back))
+    }
+
+    fn new(incoming: Arc<Pipe>, outgoing: Arc<Pipe>) -> Self {
+        Self {
+            incoming,
+            outgoing,
+            #[cfg(all(test, millstream_loom))]
+            closes: std::sync::atomic::AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<usize>> {
@@ -64,6 +72,8 @@ impl MemoryEnd {
     }
 
     pub(crate) fn close(&self, reset: bool, wakes: &mut Wakes) {
+        #[cfg(all(test, millstream_loom))]
+        self.closes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if reset {
             self.outgoing.reset(wakes);
         } else {

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, Read, Result};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,7 +15,12 @@ use crate::address::{Address, PeerCredentials};
 
 /// The lock is taken for reading by each call and for writing only to close, so calls never wait for each other.
 #[derive(Debug)]
-pub(crate) struct Socket<S>(RwLock<Option<S>>);
+pub(crate) struct Socket<S> {
+    socket: RwLock<Option<S>>,
+    /// The kernel has taken every send in full so far. Until it does not, tokio is not asked whether there is room: of a
+    /// new socket it hears that only when its driver was polled, and what is flushed before has to leave as well.
+    never_full: AtomicBool,
+}
 
 /// What tokio's two stream sockets have in common.
 pub(crate) trait StreamSocket: AsFd {
@@ -43,7 +49,7 @@ stream_socket!(TcpStream, UnixStream);
 
 impl<S: StreamSocket> Socket<S> {
     pub(crate) fn new(socket: S) -> Self {
-        Self(RwLock::new(Some(socket)))
+        Self { socket: RwLock::new(Some(socket)), never_full: AtomicBool::new(true) }
     }
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<usize>> {
@@ -66,18 +72,29 @@ impl<S: StreamSocket> Socket<S> {
     pub(crate) fn try_write(&self, slices: &[IoSlice<'_>]) -> Result<usize> {
         let guard = self.open();
         let Some(socket) = guard.as_ref() else { return Err(io::ErrorKind::NotConnected.into()) };
-        let offered = slices.iter().map(|slice| slice.len()).sum();
+        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        let send = || {
+            let socket = SockRef::from(socket);
+            match slices {
+                [one] => socket.send_with_flags(one, NO_SIGNAL),
+                several => socket.send_vectored_with_flags(several, NO_SIGNAL),
+            }
+        };
+        let never_full = self.never_full.load(Ordering::Relaxed);
         loop {
-            let result = short_clears_readiness(socket, Interest::WRITABLE, offered, || {
-                let socket = SockRef::from(socket);
-                match slices {
-                    [one] => socket.send_with_flags(one, NO_SIGNAL),
-                    several => socket.send_vectored_with_flags(several, NO_SIGNAL),
-                }
-            });
+            let result = if never_full {
+                send()
+            } else {
+                short_clears_readiness(socket, Interest::WRITABLE, offered, send)
+            };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
+                other => {
+                    if never_full && !other.as_ref().is_ok_and(|&n| n == offered) {
+                        self.never_full.store(false, Ordering::Relaxed);
+                    }
+                    return other;
+                }
             }
         }
     }
@@ -97,7 +114,7 @@ impl<S: StreamSocket> Socket<S> {
     }
 
     pub(crate) fn close(&self, reset: bool) {
-        let socket = self.0.write().unwrap_or_else(PoisonError::into_inner).take();
+        let socket = self.socket.write().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(socket) = socket
             && reset
         {
@@ -124,7 +141,7 @@ impl<S: StreamSocket> Socket<S> {
     }
 
     fn open(&self) -> RwLockReadGuard<'_, Option<S>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.socket.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

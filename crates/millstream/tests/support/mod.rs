@@ -126,3 +126,21 @@ pub fn fresh_seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     now.as_secs() ^ u64::from(now.subsec_nanos()) << 32
 }
+
+/// Runs the test that has this name in a child process of its own, for tests that change their process. True in the
+/// child; in the parent false, once the child has passed the test.
+pub fn in_child(test: &str) -> bool {
+    const MARK: &str = "MILLSTREAM_TEST_CHILD";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let child = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args([test, "--exact", "--nocapture"])
+        .env(MARK, "1")
+        .output()
+        .expect("a child process");
+    let output = String::from_utf8_lossy(&child.stdout);
+    let errors = String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success() && output.contains("1 passed"), "{}\n{output}\n{errors}", child.status);
+    false
+}

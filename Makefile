@@ -1,0 +1,43 @@
+# Every target runs from a fresh clone; none needs more than a stable Rust toolchain and a C compiler unless it says so.
+
+CARGO ?= cargo
+
+.PHONY: help demo test lint wall loom fuzz-smoke fuzz bench-rust bench-rust-quick doc
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
+
+demo: ## the whole story on loopback, in one go
+	$(CARGO) run --quiet --package millstream --example demo
+
+test: ## every test: unit, matrix, model, corpus, faults, documentation
+	.ci/test
+
+lint: wall ## formatting, clippy, documentation, the wall between the rings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+
+wall: ## the core knows no socket, clock, runtime or Python
+	.ci/wall
+
+loom: ## the models of the halves, the flusher and the wake-ups
+	LOOM_MAX_PREEMPTIONS=2 LOOM_MAX_BRANCHES=10000 RUSTFLAGS="--cfg millstream_loom" CARGO_TARGET_DIR=target/loom \
+		$(CARGO) test --package millstream --release --lib --locked loom_models
+
+fuzz-smoke: ## each fuzz target for 10 s (needs a C++ compiler)
+	fuzz/smoke.sh 10
+
+fuzz: ## each fuzz target for 30 min
+	fuzz/smoke.sh 1800
+
+bench-rust: ## line echo and bulk beside hand-written epoll and plain tokio; about 4 min on an idle machine
+	$(CARGO) build --release --package millstream-bench --locked
+	target/release/millstream-bench run
+
+bench-rust-quick: ## the same in half a minute, too short to judge by
+	$(CARGO) build --release --package millstream-bench --locked
+	target/release/millstream-bench run --quick
+
+doc: ## the documentation, in target/doc
+	$(CARGO) doc --workspace --no-deps
