@@ -10,7 +10,7 @@ use millstream::{ConnectOptions, StreamReader, testing};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::harness::{Place, announcing};
+use crate::harness::{PATIENCE, Place, announcing};
 use crate::support;
 
 /// The cork's threshold, and the share of one connection in a turn, as the contract gives them.
@@ -50,6 +50,20 @@ fn an_uncorked_writer_sends_each_message_at_once() {
         writer.write(b"corked again").expect("the peer is there");
         assert_eq!(writer.stats().writes, 10);
         peer.read_exact(&mut [0; 16]).expect("all of it was sent");
+    });
+}
+
+#[test]
+fn flush_sends_on_a_connection_that_the_runtime_has_not_looked_at_yet() {
+    support::run(async {
+        let ((_reader, writer), mut peer) = support::tcp_pair(&ConnectOptions::new());
+        peer.set_read_timeout(Some(PATIENCE)).expect("a TCP socket");
+        for greeting in ["220 example\n", "220 still no await\n"] {
+            writer.write(greeting.as_bytes()).expect("the peer is there");
+            writer.flush().expect("the peer is there");
+            peer.read_exact(&mut vec![0; greeting.len()]).expect("it was sent");
+        }
+        assert_eq!((writer.stats().writes, writer.stats().stalls), (2, 0));
     });
 }
 
