@@ -269,6 +269,8 @@ struct Runners<'a> {
     options: &'a ConnectOptions,
     race: AddressRace<()>,
     running: Vec<(AttemptId, SocketAddr, Connecting)>,
+    /// Those behind the noted failures, in the same order: that of their starts.
+    failed: Vec<AttemptId>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -276,7 +278,8 @@ type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 impl<'a> Runners<'a> {
     fn new(options: &'a ConnectOptions, addresses: Vec<SocketAddr>) -> Self {
-        Self { options, race: AddressRace::new(addresses, options.stagger), running: Vec::new(), timer: None }
+        let race = AddressRace::new(addresses, options.stagger);
+        Self { options, race, running: Vec::new(), failed: Vec::new(), timer: None }
     }
 
     /// The winner's socket; `None` if every address failed.
@@ -310,7 +313,10 @@ impl<'a> Runners<'a> {
                 Poll::Pending => at += 1,
                 Poll::Ready(Ok(socket)) => return self.race.succeeded(*attempt).then_some(socket),
                 Poll::Ready(Err(error)) => {
-                    attempts.push(Attempt { address: *address, failure: Failure::from(&error) });
+                    // They may end in any order.
+                    let place = self.failed.partition_point(|other| other < attempt);
+                    self.failed.insert(place, *attempt);
+                    attempts.insert(place, Attempt { address: *address, failure: Failure::from(&error) });
                     self.race.failed(*attempt, ());
                     drop(self.running.swap_remove(at));
                 }

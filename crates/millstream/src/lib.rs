@@ -1,4 +1,59 @@
 //! asyncio Streams in Rust: bounded, cancel-safe reads and automatically corked writes, on tokio.
+//!
+//! A connection is a pair, a [`StreamReader`] and a [`StreamWriter`], the same two types over TCP, Unix sockets, memory
+//! or any adopted byte stream. Names and meaning follow Python's asyncio Streams.
+//!
+//! ```no_run
+//! use millstream::{Error, StreamReader, StreamWriter};
+//!
+//! async fn echo(mut reader: StreamReader, writer: StreamWriter) -> Result<(), Error> {
+//!     while let Some(line) = reader.read_line().await? {
+//!         writer.write(&line)?;
+//!         writer.drain().await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Error> {
+//!     Ok(millstream::start_server("127.0.0.1", 8888, echo).await?.serve_forever().await?)
+//! }
+//! ```
+//!
+//! # The contract of a reader
+//!
+//! 1. **Bounded.** It never holds more than twice its limit of unread bytes plus one receive (64 KiB by default);
+//!    `read_exactly` and `read_to_end` name their own size, and grow only as bytes arrive.
+//! 2. **Cancel-safe.** No byte leaves the buffer before the call that returns it.
+//! 3. **Never rescans.** A search goes on where it stopped, after a receive and after a cancelled call.
+//! 4. **An over-long item** is an error that carries the numbers; its bytes stay, and `skip_until` goes on.
+//! 5. **A reset destroys nothing**: what arrived is delivered first, then the error, for ever.
+//!
+//! # The contract of a writer
+//!
+//! 1. `write` takes the whole message or fails, and never waits.
+//! 2. **Corked.** Bytes leave in as few system calls as possible, no later than the first of: the reader is about to
+//!    wait; the task that wrote gives control back; 16 KiB are queued; `flush`, `close` or `write_eof`. Never a timer.
+//! 3. **Watermarks.** `drain` waits above the high one until the low one; below, it returns at once.
+//! 4. A failure is kept, wakes everyone who waits, and is returned by the next `write`, `drain` and `wait_closed`.
+//! 5. Every close sends what is queued, then the end, and is over by its deadline.
+//!
+//! # Cancel safety
+//!
+//! | call | when its future is dropped |
+//! |---|---|
+//! | every `read…`, `peek`, `lines().next()` | nothing was read; the next read goes on |
+//! | `skip`, `skip_until` | what was dropped so far is dropped; call it again for the rest |
+//! | `drain`, `wait_closed`, `Server::wait_closed` | nothing changes; no message is ever cut |
+//! | `open_connection` | every attempt is closed at once |
+//! | `Server::serve_forever` | the server goes on |
+//!
+//! # What it needs
+//!
+//! A tokio runtime with its I/O and time drivers (`enable_all`), of any kind. Handlers and what they own must be `Send`.
+//!
+//! Errors are one enum per operation, each value in one [`ErrorClass`]; all turn into [`Error`] and into
+//! [`std::io::Error`] by `?`. For tests there are an in-memory pair and a scripted peer in [`testing`].
 #![cfg(unix)]
 
 mod accept;
@@ -47,3 +102,8 @@ pub use server_options::{Hosts, ServerOptions, start_server, start_unix_server};
 pub use stats::Stats;
 pub use streams::from_io;
 pub use writer::StreamWriter;
+
+/// The README's program is compiled with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

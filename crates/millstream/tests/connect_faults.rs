@@ -129,8 +129,10 @@ fn c2_without_a_delay_the_second_address_waits_for_the_first_and_the_timeout_nam
 #[test]
 fn c2_families_are_interleaved_as_asked_and_a_timeout_names_what_had_failed() {
     in_namespaces("c2_families_are_interleaved_as_asked_and_a_timeout_names_what_had_failed", || {
+        // Not ::1, which the resolver's hosts file also takes for 127.0.0.1.
+        ip("-6 addr add fd00::1/128 dev lo nodad");
         ip("-6 addr add fd00::2/128 dev lo nodad");
-        hosts("::1 mixed.test\nfd00::2 mixed.test\n127.0.0.2 mixed.test\n127.0.0.3 mixed.test\n");
+        hosts("fd00::1 mixed.test\nfd00::2 mixed.test\n127.0.0.2 mixed.test\n127.0.0.3 mixed.test\n");
         let resolved: Vec<SocketAddr> = ("mixed.test", 4000).to_socket_addrs().unwrap().collect();
         let of = |v6: bool| resolved.iter().copied().filter(move |address| address.is_ipv6() == v6);
         let (leading, other): (Vec<_>, Vec<_>) =
@@ -261,10 +263,10 @@ fn an_open_socket_is_adopted_and_one_that_is_not_connected_is_refused() {
     run(async {
         let ((mut reader, writer), peer) = support::tcp_pair(&ConnectOptions::new().nodelay(false));
         assert_eq!(writer.with_socket(|socket| SockRef::from(&socket).tcp_nodelay().unwrap()), Some(false));
-        (&peer).read_back(&writer, &mut reader).await;
+        echo_once(peer, (&mut reader, &writer)).await;
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let (mut unix_reader, unix_writer) = ConnectOptions::new().adopt_unix(ours).unwrap();
-        (&theirs).read_back(&unix_writer, &mut unix_reader).await;
+        echo_once(theirs, (&mut unix_reader, &unix_writer)).await;
 
         let errors = [
             ConnectOptions::new().adopt_tcp(unconnected()).unwrap_err(),
@@ -284,19 +286,20 @@ fn an_open_socket_is_adopted_and_one_that_is_not_connected_is_refused() {
     assert!(outside.to_string().contains("runtime"), "{outside}");
 }
 
-/// A peer that sends back what it gets.
-trait ReadBack: std::io::Read + std::io::Write {
-    async fn read_back(&mut self, writer: &StreamWriter, reader: &mut StreamReader) {
-        writer.write(b"over here\n").unwrap();
-        writer.flush().unwrap();
+/// One line there and back again, through a blocking peer on a thread of its own.
+async fn echo_once(
+    mut peer: impl std::io::Read + std::io::Write + Send + 'static,
+    (reader, writer): (&mut StreamReader, &StreamWriter),
+) {
+    let peer = std::thread::spawn(move || {
         let mut seen = [0; 10];
-        self.read_exact(&mut seen).unwrap();
-        self.write_all(&seen).unwrap();
-        assert_eq!(reader.read_line().await.unwrap().as_deref(), Some(&b"over here\n"[..]));
-    }
+        peer.read_exact(&mut seen).and_then(|()| peer.write_all(&seen))
+    });
+    writer.write(b"over here\n").expect("open");
+    let line = reader.read_line().await.expect("an echo");
+    assert_eq!(line.as_deref(), Some(&b"over here\n"[..]));
+    peer.join().expect("no panic").expect("no error");
 }
-
-impl<T: std::io::Read + std::io::Write> ReadBack for T {}
 
 /// A listener whose backlog is full: the kernel drops every further SYN.
 struct BlackHole {
@@ -356,19 +359,23 @@ fn in_namespaces(test: &str, body: impl FnOnce()) {
         ip("link set lo up");
         return body();
     }
-    let usable = |program: &str, arguments: &[&str]| {
-        Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
-    };
-    if !usable("unshare", &["-n", "-m", "true"]) || !usable("ip", &["-V"]) {
-        eprintln!("SKIPPED {test}: needs root, unshare (util-linux) and ip (iproute2)");
-        return;
-    }
-    let binary = std::env::current_exe().expect("this test binary");
-    let mut inside = Command::new("unshare");
-    inside.args(["-n", "-m"]).arg(binary).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
-    let output = inside.output().expect("unshare was there a moment ago");
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && stdout.contains("1 passed"), "in namespaces:\n{stdout}\n{stderr}");
+    // In turn with the tests that count descriptors.
+    run(async {
+        let usable = |program: &str, arguments: &[&str]| {
+            Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+        };
+        if !usable("unshare", &["-n", "-m", "true"]) || !usable("ip", &["-V"]) {
+            eprintln!("SKIPPED {test}: needs root, unshare (util-linux) and ip (iproute2)");
+            return;
+        }
+        let binary = std::env::current_exe().expect("this test binary");
+        let mut inside = Command::new("unshare");
+        inside.args(["-n", "-m"]).arg(binary).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+        let output = inside.output().expect("unshare was there a moment ago");
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && stdout.contains("1 passed"), "in namespaces:\n{stdout}\n{stderr}");
+    });
 }
 
 fn ip(arguments: &str) {

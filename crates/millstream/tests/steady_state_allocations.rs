@@ -46,9 +46,10 @@ where
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let progress = Progress::default();
     let for_handler = progress.clone();
-    let server = runtime.block_on(ServerOptions::new().start("127.0.0.1", 0, move |reader, writer| {
-        handler(reader, writer, for_handler.clone())
-    }));
+    let server = runtime.block_on(
+        ServerOptions::new()
+            .start("127.0.0.1", 0, move |reader, writer| handler(reader, writer, for_handler.clone())),
+    );
     let server = server.expect("a free port");
     let port = server.sockets()[0].port().expect("TCP");
     let client = thread::spawn(move || play_client(port, request, batch));

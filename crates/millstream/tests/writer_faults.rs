@@ -1,27 +1,28 @@
-//! Rows W1 to W6 of the fault table: what a writer does with peers that do not read, read in crumbs, or reset.
+//! Rows W1 to W4 of the fault table: what a writer does with peers that do not read or read in crumbs, and with empty
+//! and tiny messages.
+//!
+//! Ends and losses (W5 and W6) are in `writer_losses.rs`.
+#![allow(clippy::unwrap_used, reason = "clippy does not count helpers as tests")]
 
 mod support;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::Read;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use millstream::testing::{pair, pair_with_capacity, scripted_peer};
-use millstream::{
-    CloseError, ConnectOptions, DrainError, Failure, ReadError, StreamWriter, WriteError, from_io,
-};
+use millstream::{ConnectOptions, StreamWriter, WriteError};
 use socket2::SockRef;
-use support::{Random, reset, tcp_pair};
-use tokio::signal::unix::{SignalKind, signal};
+use support::{Random, tcp_pair};
 
 const KIB: usize = 1024;
 
+type WriteFn = fn(&StreamWriter, &[u8]) -> Result<(), WriteError>;
+
 /// The ways to write one message.
-const WRITES: [fn(&StreamWriter, &[u8]) -> Result<(), WriteError>; 3] = [
+const WRITES: [WriteFn; 3] = [
     |writer, message| writer.write(message),
     |writer, message| writer.write_bytes(message.to_vec()),
     |writer, message| {
@@ -33,7 +34,7 @@ const WRITES: [fn(&StreamWriter, &[u8]) -> Result<(), WriteError>; 3] = [
 /// Bytes that tell their place.
 fn pattern(len: usize) -> Vec<u8> {
     let mut random = Random::new(42);
-    (0..len).map(|_| random.next() as u8).collect()
+    (0..len).map(|_| random.byte()).collect()
 }
 
 /// Whether the future completes with one poll.
@@ -97,7 +98,9 @@ fn w1_a_socket_whose_peer_never_reads_is_bounded_too() {
                 assert!(written < 64 << 20, "drain never waits");
             }
             let stats = writer.stats();
-            assert!(high < stats.queued && stats.peak_queued <= high + MESSAGE, "{stats:?}");
+            assert!(high < stats.peak_queued && stats.peak_queued <= high + MESSAGE, "{stats:?}");
+            // The system takes a little more when its buffers have settled; drain waits for the low mark all the same.
+            assert!(stats.queued > writer.watermarks().low(), "{stats:?}");
             let draining = tokio::spawn(async move {
                 writer.drain().await.unwrap();
                 assert!(writer.stats().queued <= writer.watermarks().low(), "{:?}", writer.stats());
@@ -132,7 +135,7 @@ fn w1_a_hard_cap_refuses_the_message_that_would_pass_it_whole() {
             // The stream goes on: a smaller message still fits, and room comes back.
             let rest = CAP - queued;
             write(&writer, &vec![b'x'; rest]).unwrap();
-            assert!(write(&writer, b"xx").is_err());
+            assert_eq!(write(&writer, b"x"), Err(WriteError::Full { len: 1, queued: CAP, hard_cap: CAP }));
             peer.skip((written / 2) as u64).await.unwrap();
             tokio::task::yield_now().await;
             write(&writer, &[b'x'; MESSAGE]).unwrap();
@@ -275,130 +278,5 @@ fn w4_what_is_sent_is_what_was_written_whatever_becomes_of_it_afterwards() {
         }
         writer.close();
         assert!(peer.read_to_end(expected.len()).await.unwrap() == expected);
-    });
-}
-
-/// Eight tasks that wait in `drain`; each returns how it ended and how often it was polled.
-fn drainers(
-    writer: &Arc<StreamWriter>,
-) -> impl Iterator<Item = tokio::task::JoinHandle<(Result<(), DrainError>, usize)>> {
-    (0..8).map(|_| {
-        let writer = Arc::clone(writer);
-        tokio::spawn(async move {
-            let polls = AtomicUsize::new(0);
-            let mut drain = pin!(writer.drain());
-            let result = std::future::poll_fn(|cx| {
-                polls.fetch_add(1, Ordering::Relaxed);
-                drain.as_mut().poll(cx)
-            })
-            .await;
-            (result, polls.into_inner())
-        })
-    })
-}
-
-/// A reset as the system may tell it to one who sends.
-fn is_reset(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
-}
-
-fn fails_with_reset(error: Failure) {
-    assert!(is_reset(error.kind()), "{error}");
-}
-
-#[test]
-fn w6_a_reset_after_any_number_of_bytes_wakes_everyone_once() {
-    support::run(async {
-        for k in [0, 1, 100, 4 * KIB, 64 * KIB, 200_000, 500_000] {
-            let ((mut reader, writer), mut peer) = tcp_pair(&ConnectOptions::new());
-            let writer = Arc::new(writer);
-            let reading = tokio::spawn(async move { (reader.read(1).await, reader.read(1).await) });
-            writer.write_bytes(vec![b'x'; 16 << 20]).unwrap();
-            let drainers: Vec<_> = drainers(&writer).collect();
-            let peer = tokio::task::spawn_blocking(move || {
-                peer.read_exact(&mut vec![0; k]).unwrap();
-                reset(peer);
-            });
-            for drainer in drainers {
-                let (result, polls) = drainer.await.unwrap();
-                let Err(DrainError::Failed(failure)) = result else { panic!("{result:?}") };
-                fails_with_reset(failure);
-                assert_eq!(polls, 2, "woken more than once");
-            }
-            let (first, second) = reading.await.unwrap();
-            let (Err(ReadError::Failed(first)), Err(ReadError::Failed(second))) = (first, second) else {
-                panic!("the reader has not seen the reset after {k} bytes");
-            };
-            assert_eq!(first, second);
-            fails_with_reset(first);
-
-            assert!(matches!(writer.write(b"more"), Err(WriteError::Failed(_))));
-            assert!(matches!(writer.drain().await, Err(DrainError::Failed(_))));
-            assert!(matches!(writer.wait_closed().await, Err(CloseError::Failed(_))));
-            assert_eq!(writer.stats().queued, 0);
-            peer.await.unwrap();
-        }
-    });
-}
-
-#[test]
-fn w6_what_arrived_before_our_send_failed_can_still_be_read() {
-    support::run(async {
-        let ((mut reader, writer), mut peer) = tcp_pair(&ConnectOptions::new());
-        let answer = pattern(50_000);
-        peer.write_all(&answer).unwrap();
-        reset(peer);
-        writer.write(b"a question too late").unwrap();
-        assert!(matches!(writer.wait_closed().await, Err(CloseError::Failed(_))));
-        assert!(reader.read_exactly(answer.len()).await.unwrap() == answer);
-        let Err(ReadError::Failed(failure)) = reader.read(1).await else { panic!("no failure") };
-        fails_with_reset(failure);
-    });
-}
-
-#[test]
-fn w6_a_send_to_a_peer_that_is_gone_raises_no_signal() {
-    support::run(async {
-        let mut broken_pipe = signal(SignalKind::pipe()).unwrap();
-        for _ in 0..2 {
-            let (tcp, peer) = tcp_pair(&ConnectOptions::new());
-            reset(peer);
-            let (unix, peer) = std::os::unix::net::UnixStream::pair().unwrap();
-            drop(peer);
-            for (_reader, writer) in [tcp, ConnectOptions::new().adopt_unix(unix).unwrap()] {
-                writer.write_lines(&[&[b'x'; 5000][..], b"y"]).unwrap();
-                writer.write_bytes(vec![b'x'; 5000]).unwrap();
-                assert!(matches!(writer.wait_closed().await, Err(CloseError::Failed(_))));
-            }
-        }
-        tokio::task::yield_now().await;
-        assert!(is_ready(broken_pipe.recv()).is_none());
-
-        // The signal would have been seen: this is how it comes.
-        let (read_end, write_end) = std::io::pipe().unwrap();
-        drop(read_end);
-        assert_eq!((&write_end).write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
-        broken_pipe.recv().await.unwrap();
-    });
-}
-
-#[test]
-fn w6_an_adopted_stream_that_breaks_fails_everything_as_a_socket_does() {
-    support::run(async {
-        let (one, other) = tokio::io::duplex(64);
-        let (mut reader, writer) = from_io(one);
-        let writer = Arc::new(writer);
-        writer.write(&[b'x'; 100_000]).unwrap();
-        let drainers: Vec<_> = drainers(&writer).collect();
-        tokio::task::yield_now().await;
-        drop(other);
-        for drainer in drainers {
-            let (result, polls) = drainer.await.unwrap();
-            assert!(matches!(result, Err(DrainError::Failed(_))) && polls == 2, "{result:?}, {polls} polls");
-        }
-        assert!(matches!(writer.write(b"more"), Err(WriteError::Failed(_))));
-        assert_eq!(writer.stats().queued, 0);
-        // Its peer had ended the stream, so for the reader this is an end.
-        assert_eq!(reader.read(1).await.unwrap(), "");
     });
 }

@@ -32,7 +32,18 @@ impl Connection {
         {
             return Poll::Ready(Err(end));
         }
-        match self.transport.poll_read(cx, spare) {
+        let mut received = self.transport.poll_read(cx, spare);
+        if received.is_pending() {
+            let Some(end) = self.before_wait(cx) else { return Poll::Pending };
+            // What arrived between our look and a failure is delivered before it.
+            if !self.reading_over.load(Ordering::Acquire) {
+                received = self.transport.poll_read(cx, spare);
+            }
+            if received.is_pending() {
+                return Poll::Ready(Err(end));
+            }
+        }
+        match received {
             Poll::Ready(Ok(n)) => {
                 self.read_stats.record(n);
                 if n > 0 {
@@ -53,10 +64,7 @@ impl Connection {
                 });
                 Poll::Ready(Err(ReadEnd::Failed(failure)))
             }
-            Poll::Pending => match self.before_wait(cx) {
-                Some(end) => Poll::Ready(Err(end)),
-                None => Poll::Pending,
-            },
+            Poll::Pending => Poll::Pending,
         }
     }
 
