@@ -29,9 +29,13 @@ pub const DEFAULT_CORK_THRESHOLD: usize = 16 * 1024;
 /// ```
 #[derive(Debug)]
 pub struct WriteQueue {
-    /// In the order of sending. No chunk is empty; only the first may have been sent in part.
-    chunks: VecDeque<Chunk>,
-    /// The sum of all chunks, in bytes.
+    /// What comes before the tail, in the order of sending. No chunk is empty. Steady traffic never needs it.
+    earlier: VecDeque<Bytes>,
+    /// Small messages, one behind the other; its memory is kept for the next ones.
+    tail: Vec<u8>,
+    /// How much of the tail was sent: less than its length, or both are zero.
+    tail_sent: usize,
+    /// What is queued in all, in bytes.
     len: usize,
     marks: Watermarks,
     /// Whether `drain` has to wait. Follows `len` through the marks.
@@ -39,8 +43,6 @@ pub struct WriteQueue {
     corked: bool,
     cork_threshold: usize,
     hard_cap: Option<usize>,
-    /// An emptied buffer kept for the next message, so that steady traffic allocates nothing.
-    recycled: Vec<u8>,
     /// The most bytes ever queued at once.
     peak_len: usize,
 }
@@ -54,14 +56,6 @@ pub enum Urgency {
     Now,
 }
 
-#[derive(Debug)]
-enum Chunk {
-    /// Small messages, one behind the other; the first `sent` bytes are gone.
-    Copied { bytes: Vec<u8>, sent: usize },
-    /// One large message.
-    Shared(Bytes),
-}
-
 impl Default for WriteQueue {
     fn default() -> Self {
         Self::new(Watermarks::default(), None)
@@ -72,14 +66,15 @@ impl WriteQueue {
     /// An empty, corked queue. With a hard cap, messages that would pass it are refused.
     pub fn new(marks: Watermarks, hard_cap: Option<usize>) -> Self {
         Self {
-            chunks: VecDeque::new(),
+            earlier: VecDeque::new(),
+            tail: Vec::new(),
+            tail_sent: 0,
             len: 0,
             marks,
             paused: false,
             corked: true,
             cork_threshold: DEFAULT_CORK_THRESHOLD,
             hard_cap,
-            recycled: Vec::new(),
             peak_len: 0,
         }
     }
@@ -157,19 +152,10 @@ impl WriteQueue {
     /// Appends a copy of the message.
     #[inline]
     pub fn push(&mut self, data: &[u8]) {
-        if data.is_empty() {
-            return;
+        if self.tail.len() >= TAIL_LEN {
+            self.end_tail();
         }
-        match self.chunks.back_mut() {
-            Some(Chunk::Copied { bytes, .. }) if bytes.len() < COPY_CHUNK_LEN => {
-                bytes.extend_from_slice(data)
-            }
-            _ => {
-                let mut bytes = std::mem::take(&mut self.recycled);
-                bytes.extend_from_slice(data);
-                self.chunks.push_back(Chunk::Copied { bytes, sent: 0 });
-            }
-        }
+        self.tail.extend_from_slice(data);
         self.grown(data.len());
     }
 
@@ -178,14 +164,22 @@ impl WriteQueue {
         if data.len() < SHARE_LEN {
             return self.push(&data);
         }
+        self.end_tail();
         let len = data.len();
-        self.chunks.push_back(Chunk::Shared(data));
+        self.earlier.push_back(data);
         self.grown(len);
     }
 
-    /// The queued bytes in order, for a gathered send.
+    /// The queued bytes in order, for a gathered send. No slice is empty.
     pub fn gather(&self) -> impl Iterator<Item = &[u8]> {
-        self.chunks.iter().map(Chunk::unsent)
+        let tail = &self.tail[self.tail_sent..];
+        self.earlier.iter().map(|chunk| &chunk[..]).chain((!tail.is_empty()).then_some(tail))
+    }
+
+    /// The queued bytes, if they are in one piece, as steady traffic is.
+    #[inline]
+    pub fn as_slice(&self) -> Option<&[u8]> {
+        self.earlier.is_empty().then(|| &self.tail[self.tail_sent..])
     }
 
     /// The first `n` queued bytes were sent. Returns whether waiting drainers may go on now.
@@ -197,13 +191,21 @@ impl WriteQueue {
     pub fn advance(&mut self, n: usize) -> bool {
         assert!(n <= self.len, "advance({n}) of {} queued bytes", self.len);
         let mut left = n;
-        while left > 0 {
-            let Some(chunk) = self.chunks.front_mut() else { break };
-            let taken = left.min(chunk.unsent().len());
-            chunk.advance(taken);
-            left -= taken;
-            if chunk.unsent().is_empty() {
-                self.pop();
+        while let Some(chunk) = self.earlier.front_mut() {
+            if left < chunk.len() {
+                chunk.advance(left);
+                left = 0;
+                break;
+            }
+            left -= chunk.len();
+            self.earlier.pop_front();
+        }
+        self.tail_sent += left;
+        if self.tail_sent == self.tail.len() {
+            self.tail_sent = 0;
+            self.tail.clear();
+            if self.tail.capacity() > KEEP_LEN {
+                self.tail = Vec::new();
             }
         }
         self.len -= n;
@@ -226,7 +228,9 @@ impl WriteQueue {
     /// Throws everything away. Returns how many bytes that were.
     pub fn clear(&mut self) -> usize {
         let lost = self.len;
-        self.chunks.clear();
+        self.earlier.clear();
+        self.tail = Vec::new();
+        self.tail_sent = 0;
         self.len = 0;
         self.paused = false;
         lost
@@ -247,38 +251,23 @@ impl WriteQueue {
         was_paused && !self.paused
     }
 
-    fn pop(&mut self) {
-        if let Some(Chunk::Copied { mut bytes, .. }) = self.chunks.pop_front() {
-            if bytes.capacity() <= RECYCLE_LEN && bytes.capacity() > self.recycled.capacity() {
-                bytes.clear();
-                self.recycled = bytes;
-            }
+    /// The tail takes no more: it becomes a chunk of its own, and its memory is freed when it was sent.
+    fn end_tail(&mut self) {
+        if self.tail.is_empty() {
+            return;
         }
+        let mut chunk = Bytes::from(std::mem::take(&mut self.tail));
+        chunk.advance(std::mem::take(&mut self.tail_sent));
+        self.earlier.push_back(chunk);
     }
 }
 
-impl Chunk {
-    fn unsent(&self) -> &[u8] {
-        match self {
-            Self::Copied { bytes, sent } => &bytes[*sent..],
-            Self::Shared(bytes) => bytes,
-        }
-    }
-
-    fn advance(&mut self, n: usize) {
-        match self {
-            Self::Copied { sent, .. } => *sent += n,
-            Self::Shared(bytes) => bytes.advance(n),
-        }
-    }
-}
-
-/// A copied chunk takes further messages until it has this size; then a new one begins, so that sent memory is freed.
-const COPY_CHUNK_LEN: usize = 64 * 1024;
+/// The tail takes further messages until it has this size; then a new one begins, so that sent memory is freed.
+const TAIL_LEN: usize = 64 * 1024;
 /// Below this a copy is cheaper than one more slice in the gathered send, and its overhead less than 1 % above.
 const SHARE_LEN: usize = 4 * 1024;
-/// The largest emptied buffer worth keeping.
-const RECYCLE_LEN: usize = 2 * COPY_CHUNK_LEN;
+/// The largest emptied tail worth keeping.
+const KEEP_LEN: usize = 2 * TAIL_LEN;
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use millstream_core::Failure;
 
 use crate::address::Address;
 use crate::listen::Listener;
-use crate::report::{Report, ServerFailure};
+use crate::report::{Report, ServerFailure, tell};
 use crate::transport::Transport;
 
 /// Accepts until `stop` completes and hands every connection to `serve`.
@@ -37,7 +37,7 @@ pub(crate) async fn accept_until(
             Some(Err(error)) => {
                 // One report a burst: the first pause is the shortest.
                 if pause == FIRST_PAUSE {
-                    report(ServerFailure::accept(listener.address.clone(), Failure::from(&error)));
+                    tell(&report, ServerFailure::accept(listener.address.clone(), Failure::from(&error)));
                 }
                 if sleep_unless(stop.as_mut(), pause).await {
                     return;

@@ -172,6 +172,14 @@ pub enum ServeError {
     /// There is nothing to listen on.
     #[error("start_server: no host has an address of the wanted family")]
     NoAddress,
+    /// The path of a Unix socket does not fit into the system's address.
+    #[error("start_unix_server: {path:?}: {failure}")]
+    BadPath {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong with it.
+        failure: Failure,
+    },
     /// An address could not be listened on.
     #[error("start_server: {address}: {failure}")]
     Listen {
@@ -203,6 +211,7 @@ impl ServeError {
         match self {
             Self::BadHost(_)
             | Self::Config(_)
+            | Self::BadPath { .. }
             | Self::NotASocket { .. }
             | Self::PathInUse { .. }
             | Self::NoAddress => ErrorClass::BadCall,
@@ -214,7 +223,7 @@ impl ServeError {
     /// The kind this has as [`io::Error`].
     pub fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::BadHost(_) | Self::Config(_) => io::ErrorKind::InvalidInput,
+            Self::BadHost(_) | Self::Config(_) | Self::BadPath { .. } => io::ErrorKind::InvalidInput,
             Self::Listen { failure, .. } | Self::Lookup { failure, .. } => failure.kind(),
             Self::NoAddress => io::ErrorKind::NotFound,
             Self::PathInUse { .. } => io::ErrorKind::AddrInUse,

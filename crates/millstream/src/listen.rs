@@ -19,9 +19,9 @@ use crate::unix::BoundPath;
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub(crate) address: Address,
-    socket: Socket,
-    /// Dropped after the listener, which removes the path.
+    /// Removed before the socket closes: only that keeps the file's inode number from being given to another.
     path: Option<BoundPath>,
+    socket: Socket,
     /// An adopted socket was set up by someone else.
     adopted: bool,
 }
@@ -66,10 +66,14 @@ impl Bound {
     }
 
     /// Adopts a socket that is bound and listening.
-    pub(crate) fn adopt(socket: Socket) -> Result<Self, ServeError> {
+    pub(crate) fn adopt(socket: Socket, nodelay: bool) -> Result<Self, ServeError> {
         let adopt = || -> io::Result<Address> {
             socket.set_nonblocking(true)?;
-            socket.local_addr().map(|address| Address::from(&address))
+            let address = Address::from(&socket.local_addr()?);
+            if address.ip().is_some() {
+                socket.set_tcp_nodelay(nodelay)?;
+            }
+            Ok(address)
         };
         let address = adopt().map_err(|error| listen_error(Address::Unnamed, &error))?;
         Ok(Self { address, socket, path: None, adopted: true })
@@ -97,8 +101,9 @@ impl Bound {
 /// A listening socket.
 pub(crate) struct Listener {
     pub(crate) address: Address,
-    accept: Accept,
+    /// Before the socket; see [`Bound`].
     _path: Option<BoundPath>,
+    accept: Accept,
 }
 
 enum Accept {

@@ -12,6 +12,7 @@ use millstream_core::{
 use crate::connection::{Connection, ReadEnd};
 use crate::limited::Limited;
 use crate::sync::Arc;
+use crate::turn::give_way;
 
 /// The reading half of a connection.
 ///
@@ -347,7 +348,7 @@ impl StreamReader {
             // There is nobody to be fair to on a connection that is over.
             return Poll::Ready(());
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
     }
 }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use millstream_core::Failure;
@@ -82,6 +83,11 @@ impl StdError for ServerFailure {
 
 /// Who is told.
 pub(crate) type Report = Arc<dyn Fn(ServerFailure) + Send + Sync>;
+
+/// Tells them. A reporter that panics has only itself to blame; the server lives.
+pub(crate) fn tell(report: &Report, failure: ServerFailure) {
+    let _ = catch_unwind(AssertUnwindSafe(|| report(failure)));
+}
 
 /// One line on standard error, as asyncio does where no logger was set up.
 #[allow(clippy::print_stderr, reason = "the stated default, which `on_failure` replaces")]

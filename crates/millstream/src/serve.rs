@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use crate::connection::{Connection, Drive};
 use crate::handler::{BoxError, HandlerWork};
 use crate::reader::StreamReader;
-use crate::report::{Report, ServerFailure};
+use crate::report::{Report, ServerFailure, tell};
 use crate::sync;
 use crate::turn::Turn;
 use crate::writer::StreamWriter;
@@ -66,8 +66,7 @@ impl<Guard> Serve<Guard> {
         if let Some(failure) = failure {
             // The halves may live on in tasks that the handler spawned.
             self.connection.close();
-            // A reporter that panics has only itself to blame; the server lives.
-            let _ = catch_unwind(AssertUnwindSafe(|| (self.report)(failure)));
+            tell(&self.report, failure);
         }
     }
 
@@ -83,6 +82,9 @@ impl<Guard: Unpin> Future for Serve<Guard> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        if this.connection.handler_cancelled() {
+            this.drop_handler();
+        }
         if !matches!(this.handler, Stage::Ended) {
             this.poll_handler(cx);
         }
@@ -92,7 +94,7 @@ impl<Guard: Unpin> Future for Serve<Guard> {
             }
             this.drive = None;
         }
-        if this.connection.handler_cancelled() {
+        if !matches!(this.handler, Stage::Ended) && this.connection.poll_cancelled(cx).is_ready() {
             this.drop_handler();
         }
         if matches!(this.handler, Stage::Ended) { Poll::Ready(()) } else { Poll::Pending }

@@ -103,7 +103,8 @@ impl Server {
 
     /// Whether it accepts connections.
     pub fn is_serving(&self) -> bool {
-        self.shared.status.borrow().listeners > 0
+        let status = *self.shared.status.borrow();
+        status.listeners > 0 && !status.closed
     }
 
     /// How many connections there are now.
@@ -115,7 +116,7 @@ impl Server {
     /// Idempotent. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// [`ServeError::Listen`] if the system refuses; [`ServeError::Closed`] after `close`.
+    /// [`ServeError::Listen`] if the system refuses, which closes the server; [`ServeError::Closed`] after `close`.
     pub fn start_serving(&self) -> Result<(), ServeError> {
         let mut state = self.shared.state.lock();
         if self.shared.status.borrow().closed {
@@ -123,7 +124,12 @@ impl Server {
         }
         let waiting = std::mem::take(&mut state.waiting);
         let listeners = waiting.into_iter().map(|bound| bound.listen(self.shared.backlog));
-        for listener in listeners.collect::<Result<Vec<_>, _>>()? {
+        let listeners = listeners.collect::<Result<Vec<_>, _>>();
+        if listeners.is_err() {
+            drop(state);
+            self.close();
+        }
+        for listener in listeners? {
             let shared = Arc::clone(&self.shared);
             shared.status.send_modify(|status| status.listeners += 1);
             let guard = ListenerGuard(Arc::clone(&shared));
@@ -209,6 +215,10 @@ impl Shared {
             pair.expect("the settings were checked when the server was made");
         let number = {
             let mut state = self.state.lock();
+            if self.status.borrow().closed {
+                // It came in while the server closed, so whoever closes the clients has not seen it.
+                return;
+            }
             let number = state.next_connection;
             state.next_connection += 1;
             state.connections.insert(number, sync::Arc::clone(&connection));

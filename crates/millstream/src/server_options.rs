@@ -218,7 +218,7 @@ impl ServerOptions {
         R: HandlerReturn<K>,
     {
         self.streams.check()?;
-        self.finish(vec![Bound::adopt(socket.into())?], handler)
+        self.finish(vec![Bound::adopt(socket.into(), self.streams.nodelay)?], handler)
     }
 
     /// Starts a server on a Unix socket that is listening already (asyncio's `sock`). Its path is left alone.
@@ -235,7 +235,7 @@ impl ServerOptions {
         R: HandlerReturn<K>,
     {
         self.streams.check()?;
-        self.finish(vec![Bound::adopt(socket.into())?], handler)
+        self.finish(vec![Bound::adopt(socket.into(), self.streams.nodelay)?], handler)
     }
 
     fn finish<F, R, K>(&self, bound: Vec<Bound>, handler: F) -> Result<Server, ServeError>

@@ -1,9 +1,12 @@
-//! Knows on which connection's own task this thread is working right now.
+//! Whose turn it is: on which connection's own task this thread is working right now, and how a task lets others go first.
 //!
 //! The task of a served connection flushes when its handler gives control back, so bytes that the handler writes during
 //! its turn need no wake-up. Everyone else who writes has to call the connection's driver.
 
 use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
+use std::task::Context;
 
 use crate::sync::thread_local;
 
@@ -30,6 +33,12 @@ impl Turn {
     pub(crate) fn is_of<T>(connection: &T) -> bool {
         CURRENT.with(|current| current.get() == std::ptr::from_ref(connection).addr())
     }
+}
+
+/// Wakes the task again once the others had their turn. A plain wake-up would let the runtime look at its sockets only
+/// after 61 such turns.
+pub(crate) fn give_way(cx: &mut Context<'_>) {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 
 impl Drop for Turn {

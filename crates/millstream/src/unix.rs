@@ -47,7 +47,7 @@ pub(crate) fn bind(
         address: Address::Path(path.to_owned()),
         failure: error.into(),
     };
-    check_path(path).map_err(failed)?;
+    check_path(path).map_err(|error| ServeError::BadPath { path: path.to_owned(), failure: error.into() })?;
     let address = SockAddr::unix(path).map_err(failed)?;
     if !is_abstract(path) {
         take_over_stale(path, &address)?;

@@ -139,25 +139,29 @@ async fn what_a_proxy_writes_to_one_side_leaves_while_it_waits_for_the_other(set
         .connect(|reader, writer| async move {
             let ((mut from_upstream, to_upstream), socket) = support::tcp_pair(&ConnectOptions::new());
             upstream.send(socket).expect("the test waits for it");
-            writer.write(b"please hold\n").expect("the client is there");
-            to_upstream.write(b"question\n").expect("the upstream is there");
-            let answer = from_upstream.read_line().await.expect("the upstream is there");
-            writer.write(&answer.expect("an answer")).expect("the client is there");
+            for _ in 0..ROUNDS {
+                writer.write(b"please hold\n").expect("the client is there");
+                to_upstream.write(b"question\n").expect("the upstream is there");
+                let answer = from_upstream.read_line().await.expect("the upstream is there");
+                writer.write(&answer.expect("an answer")).expect("the client is there");
+            }
             drop(reader);
         })
         .await;
     let mut upstream = other_end.await.expect("the handler runs");
     client
         .talk(move |client| {
-            let mut hold = [0; 12];
-            client.read_exact(&mut hold)?;
-            assert_eq!(&hold, b"please hold\n");
-            let mut question = [0; 9];
-            upstream.read_exact(&mut question)?;
-            upstream.write_all(b"answer\n")?;
-            let mut answer = [0; 7];
-            client.read_exact(&mut answer)?;
-            assert_eq!(&answer, b"answer\n");
+            for _ in 0..ROUNDS {
+                let mut hold = [0; 12];
+                client.read_exact(&mut hold)?;
+                assert_eq!(&hold, b"please hold\n");
+                let mut question = [0; 9];
+                upstream.read_exact(&mut question)?;
+                upstream.write_all(b"answer\n")?;
+                let mut answer = [0; 7];
+                client.read_exact(&mut answer)?;
+                assert_eq!(&answer, b"answer\n");
+            }
             Ok(())
         })
         .await;
@@ -224,17 +228,21 @@ async fn a_handler_that_blocks_its_thread_sends_when_it_gives_control_back(setti
     let peer_got = Arc::clone(&got);
     let mut peer = setting
         .connect(move |_reader, writer| async move {
-            writer.write(b"after the block\n").expect("the peer is there");
-            std::thread::sleep(Duration::from_millis(50));
-            // Any await is control given back.
-            peer_got.notified().await;
+            for _ in 0..3 {
+                writer.write(b"after the block\n").expect("the peer is there");
+                std::thread::sleep(Duration::from_millis(50));
+                // Any await that has to wait is control given back.
+                peer_got.notified().await;
+            }
         })
         .await;
     peer.talk(move |socket| {
-        let mut bytes = [0; 16];
-        socket.read_exact(&mut bytes)?;
-        assert_eq!(&bytes, b"after the block\n");
-        got.notify_one();
+        for _ in 0..3 {
+            let mut bytes = [0; 16];
+            socket.read_exact(&mut bytes)?;
+            assert_eq!(&bytes, b"after the block\n");
+            got.notify_one();
+        }
         Ok(())
     })
     .await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use millstream::{Error, Server, ServerFailure, ServerOptions, StreamReader, StreamWriter};
 use socket2::{Domain, Socket, Type};
-use support::{run, run_on_threads};
+use support::run;
 
 #[test]
 fn a3_a_handler_that_fails_or_panics_anywhere_costs_one_connection_and_one_report() {

@@ -89,6 +89,7 @@ impl Model {
     fn admit(&self, len: usize) -> Result<Urgency, WriteError> {
         let queued = self.bytes.len();
         match self.hard_cap {
+            _ if len == 0 => Ok(Urgency::Corked),
             Some(hard_cap) if queued as u128 + len as u128 > hard_cap as u128 => {
                 Err(WriteError::Full { len, queued, hard_cap })
             }

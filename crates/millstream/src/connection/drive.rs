@@ -10,6 +10,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{Connection, Driver, State, TURN_LEN, Task};
 use crate::sync::{Arc, Ordering};
+use crate::turn::give_way;
 use crate::waiters::Wakes;
 
 /// Completes when the connection is closed. Dropped earlier, it fails the connection: nothing would flush it any more.
@@ -54,8 +55,7 @@ impl Drive {
             connection.driver_due.store(due, Ordering::Relaxed);
         }
         connection.publish(&state);
-        let turn_over =
-            matches!(task, Task::Flush { .. }) && !state.blocked && connection.transport.sends_inline();
+        let turn_over = matches!(task, Task::Flush { .. }) && state.turn_left == 0;
         drop(state);
         (task, turn_over)
     }
@@ -74,7 +74,7 @@ impl Drive {
                 }
             }
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
     }
 
@@ -125,7 +125,7 @@ impl Future for Drive {
                         continue;
                     }
                     if turn_over {
-                        cx.waker().wake_by_ref();
+                        give_way(cx);
                     }
                     return Poll::Pending;
                 }

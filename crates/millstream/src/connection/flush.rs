@@ -10,7 +10,7 @@ use crate::waiters::Wakes;
 
 /// How far one flush came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
+pub(super) enum Progress {
     /// Nothing is queued any more.
     Empty,
     /// The transport takes no more for now.
@@ -36,6 +36,12 @@ impl Connection {
                     }
                 }
                 Task::SendEnd { .. } => match self.transport.poll_shutdown(cx.as_deref_mut(), wakes) {
+                    // An adopted stream may have kept bytes to itself that are lost now.
+                    Poll::Ready(Err(error))
+                        if !self.transport.sends_inline() && error.kind() != io::ErrorKind::NotConnected =>
+                    {
+                        self.fail(state, Failure::from(&error), wakes);
+                    }
                     // A peer that is gone already cannot be told; all bytes were handed over, so that is no failure.
                     Poll::Ready(_) => state.life.end_sent(),
                     Poll::Pending => return task,
@@ -54,7 +60,12 @@ impl Connection {
     }
 
     /// Sends the queue, or as much of it as this turn allows.
-    fn flush(&self, state: &mut State, mut cx: Option<&mut Context<'_>>, wakes: &mut Wakes) -> Progress {
+    pub(super) fn flush(
+        &self,
+        state: &mut State,
+        mut cx: Option<&mut Context<'_>>,
+        wakes: &mut Wakes,
+    ) -> Progress {
         state.counts.flushes += 1;
         while !state.queue.is_empty() {
             let left = state.turn_left;
@@ -80,9 +91,8 @@ impl Connection {
         cx: Option<&mut Context<'_>>,
         wakes: &mut Wakes,
     ) -> io::Result<usize> {
-        let first = queue.gather().next().unwrap_or_default();
-        if first.len() == queue.len() {
-            return self.transport.try_write(cx, &[IoSlice::new(&first[..first.len().min(most)])], wakes);
+        if let Some(all) = queue.as_slice() {
+            return self.transport.try_write(cx, &[IoSlice::new(&all[..all.len().min(most)])], wakes);
         }
         let mut slices = [IoSlice::new(&[]); MOST_SLICES];
         let (mut used, mut offered) = (0, 0);

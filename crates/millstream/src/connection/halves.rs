@@ -73,7 +73,7 @@ impl Connection {
         self.change(|state, wakes| {
             state.turn_left = TURN_LEN;
             if !state.queue.is_empty() && !state.blocked && self.transport.sends_inline() {
-                self.advance(state, None, wakes);
+                self.flush(state, None, wakes);
             }
             if let Some(end) = state.read_end() {
                 // The transport keeps one waker for reading, and ours has just pushed out that of a lingering driver.
@@ -332,12 +332,31 @@ impl Connection {
 impl Connection {
     /// Aborts, and asks the server's task to drop the handler.
     pub(crate) fn cancel(self: &Arc<Self>) {
-        self.state.lock().handler_cancelled = true;
+        let mut state = self.state.lock();
+        state.handler_cancelled = true;
+        let waker = state.handler_waker.take();
+        drop(state);
         self.abort();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
+    /// Takes the lock only if the connection is closed or its queue full: this is asked at every turn of a handler.
     pub(crate) fn handler_cancelled(&self) -> bool {
-        self.state.lock().handler_cancelled
+        self.attention.load(Ordering::Acquire) && self.state.lock().handler_cancelled
+    }
+
+    /// Waits until the handler is to go. For when the driver, whose task this was, is done.
+    pub(crate) fn poll_cancelled(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.handler_cancelled {
+            return Poll::Ready(());
+        }
+        let replaced = state.handler_waker.replace(cx.waker().clone());
+        drop(state);
+        drop(replaced);
+        Poll::Pending
     }
 }
 
@@ -365,8 +384,12 @@ impl State {
     }
 
     /// The failure that a receive of nothing stands for. The system tells a reset once: if a send was told, receives
-    /// only see an end. A broken pipe is the exception, because it follows an end that the peer did send.
+    /// only see an end. A broken pipe is the exception, because it follows an end that the peer did send. Of an abort
+    /// that came while it looked, a reader sees only the closed transport.
     fn failure_behind_end(&self) -> Option<Failure> {
+        if self.life.is_aborted() {
+            return Some(Failure::aborted());
+        }
         self.life.failure().filter(|failure| failure.kind() != io::ErrorKind::BrokenPipe).cloned()
     }
 

@@ -78,6 +78,8 @@ struct State {
     transport_closed: bool,
     /// The server wants the handler of this connection gone.
     handler_cancelled: bool,
+    /// The task of a handler that has outlived its connection.
+    handler_waker: Option<Waker>,
     driver: Driver,
     counts: Counts,
 }
@@ -168,6 +170,7 @@ impl Connection {
                 peer_ended: false,
                 transport_closed: false,
                 handler_cancelled: false,
+                handler_waker: None,
                 driver,
                 counts: Counts::default(),
             }),

@@ -2,6 +2,8 @@
 //! generator. Not a test itself.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
+pub mod namespaces;
+
 use std::future::Future;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Mutex, PoisonError};
