@@ -22,7 +22,7 @@ wall: ## the core knows no socket, clock, runtime or Python
 	.ci/wall
 
 loom: ## the models of the halves, the flusher and the wake-ups
-	LOOM_MAX_PREEMPTIONS=2 LOOM_MAX_BRANCHES=10000 RUSTFLAGS="--cfg millstream_loom" CARGO_TARGET_DIR=target/loom \
+	LOOM_MAX_BRANCHES=10000 RUSTFLAGS="--cfg millstream_loom" CARGO_TARGET_DIR=target/loom \
 		$(CARGO) test --package millstream --release --lib --locked loom_models
 
 fuzz-smoke: ## each fuzz target for 10 s (needs a C++ compiler)

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use model::write::{self, WriteOp};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_list_of_operations_keeps_bytes_order_marks_and_verdicts(

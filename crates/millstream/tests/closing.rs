@@ -43,14 +43,14 @@ async fn close_on_a_chatty_peer(
         while !listening.is_finished() && chat.write_all(&[b'c'; 4096]).is_ok() {}
         listening.join().expect("no panic")
     });
-    reader.read_exactly(10_000).await.unwrap();
+    reader.read_exactly(10_000).await.expect("fine");
     let message = pattern(MESSAGE);
-    writer.write_bytes(message.clone()).unwrap();
+    writer.write_bytes(message.clone()).expect("open");
     assert!(writer.stats().queued > 0 && !reader.buffered().is_empty());
     writer.close();
     assert_eq!(writer.write(b"late"), Err(WriteError::Closed));
     assert_eq!(timeout(LONG, writer.wait_closed()).await.expect("every close is bounded"), Ok(()));
-    let received = chatting.join().unwrap().expect("an end, not a reset");
+    let received = chatting.join().expect("no panic").expect("an end, not a reset");
     assert_eq!(received.len(), message.len());
     assert!(received == message, "the bytes differ");
     reader.read_to_end(usize::MAX).await.expect("what was buffered, then the end");
@@ -135,27 +135,27 @@ fn s2_after_a_half_close_the_other_side_goes_on_in_both_directions() {
 }
 
 async fn half_close_then_read_long((mut reader, writer): Pair, (mut other_reader, other_writer): Pair) {
-    writer.write(b"question").unwrap();
-    writer.write_eof().unwrap();
-    writer.write_eof().unwrap();
+    writer.write(b"question").expect("open");
+    writer.write_eof().expect("open");
+    writer.write_eof().expect("open");
     assert_eq!(writer.write(b"more"), Err(WriteError::AfterEof));
     let answering = tokio::spawn(async move {
-        assert_eq!(other_reader.read_to_end(100).await.unwrap(), "question");
+        assert_eq!(other_reader.read_to_end(100).await.expect("fine"), "question");
         let message = pattern(MESSAGE);
         for chunk in message.chunks(100_000) {
-            other_writer.write(chunk).unwrap();
-            other_writer.drain().await.unwrap();
+            other_writer.write(chunk).expect("open");
+            other_writer.drain().await.expect("fine");
             tokio::task::yield_now().await;
         }
         other_writer.close();
-        other_writer.wait_closed().await.unwrap();
+        other_writer.wait_closed().await.expect("fine");
         other_reader
     });
     assert!(!writer.is_closing());
-    assert!(reader.read_to_end(MESSAGE).await.unwrap() == pattern(MESSAGE));
+    assert!(reader.read_to_end(MESSAGE).await.expect("fine") == pattern(MESSAGE));
     writer.close();
-    writer.wait_closed().await.unwrap();
-    assert!(answering.await.unwrap().at_eof());
+    writer.wait_closed().await.expect("fine");
+    assert!(answering.await.expect("fine").at_eof());
 }
 
 #[test]
