@@ -105,6 +105,7 @@ impl ReadBuffer {
     }
 
     /// Whether the stream ended, be it by the peer or by a failure: no fill will bring more.
+    #[inline]
     pub fn is_ended(&self) -> bool {
         self.tail != Tail::Open
     }

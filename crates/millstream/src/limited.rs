@@ -1,5 +1,7 @@
 //! Reads up to a separator, under a limit given for the one call.
 
+use std::future::poll_fn;
+
 use bytes::Bytes;
 use millstream_core::{Answer, ReadLineError, ReadUntilError, Request, Separators};
 
@@ -32,7 +34,7 @@ impl<'a> Limited<'a> {
     /// # Errors
     /// As [`StreamReader::read_line`].
     pub async fn read_line(self) -> Result<Option<Bytes>, ReadLineError> {
-        let len = self.reader.await_line(self.limit).await?;
+        let len = poll_fn(|cx| self.reader.poll_line(cx, self.limit)).await?;
         Ok(len.map(|len| self.reader.buffer.take(len)))
     }
 
@@ -41,7 +43,7 @@ impl<'a> Limited<'a> {
     /// # Errors
     /// As [`StreamReader::read_line`].
     pub async fn read_line_borrowed(self) -> Result<Option<&'a [u8]>, ReadLineError> {
-        let len = self.reader.await_line(self.limit).await?;
+        let len = poll_fn(|cx| self.reader.poll_line(cx, self.limit)).await?;
         Ok(len.map(|len| self.reader.buffer.lend(len)))
     }
 
@@ -86,11 +88,6 @@ impl<'a> Limited<'a> {
 }
 
 impl StreamReader {
-    /// The length of the next line; `None` at the end.
-    async fn await_line(&mut self, limit: usize) -> Result<Option<usize>, ReadLineError> {
-        line_len(self.answer(&Request::Line { limit }).await, limit)
-    }
-
     /// The length of the next item; `None` at the end.
     async fn await_until(
         &mut self,
@@ -109,15 +106,5 @@ impl StreamReader {
             Answer::Failed(failure) => Err(failure.into()),
             Answer::End | Answer::Need => Ok(None),
         }
-    }
-}
-
-/// What the answer to a request for a line means.
-pub(crate) fn line_len(answer: Answer, limit: usize) -> Result<Option<usize>, ReadLineError> {
-    match answer {
-        Answer::Ready { len } => Ok(Some(len)),
-        Answer::Overrun { consumed, found } => Err(ReadLineError::LimitOverrun { consumed, limit, found }),
-        Answer::Failed(failure) => Err(failure.into()),
-        Answer::End | Answer::Incomplete { .. } | Answer::Need => Ok(None),
     }
 }

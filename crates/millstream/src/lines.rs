@@ -5,9 +5,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use millstream_core::{ReadLineError, Request};
+use millstream_core::ReadLineError;
 
-use crate::limited::line_len;
 use crate::reader::StreamReader;
 
 /// The lines of a reader, made by [`StreamReader::lines`]: asyncio's `async for line in reader`.
@@ -45,8 +44,7 @@ impl Stream for Lines<'_> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let limit = self.reader.limit();
-        let answer = std::task::ready!(self.reader.poll_answer(cx, &Request::Line { limit }));
-        let line = line_len(answer, limit).map(|len| len.map(|len| self.reader.buffer.take(len)));
-        Poll::Ready(line.transpose())
+        let len = std::task::ready!(self.reader.poll_line(cx, limit));
+        Poll::Ready(len.map(|len| len.map(|len| self.reader.buffer.take(len))).transpose())
     }
 }

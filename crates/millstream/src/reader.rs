@@ -134,7 +134,8 @@ impl StreamReader {
         if let Some(len) = self.ready_line(limit) {
             return Ok(Some(self.buffer.take(len)));
         }
-        self.limited(limit).read_line().await
+        let len = poll_fn(|cx| self.poll_line(cx, limit)).await?;
+        Ok(len.map(|len| self.buffer.take(len)))
     }
 
     /// As [`read_line`](Self::read_line), lending the line.
@@ -146,7 +147,8 @@ impl StreamReader {
         if let Some(len) = self.ready_line(limit) {
             return Ok(Some(self.buffer.lend(len)));
         }
-        self.limited(limit).read_line_borrowed().await
+        let len = poll_fn(|cx| self.poll_line(cx, limit)).await?;
+        Ok(len.map(|len| self.buffer.lend(len)))
     }
 
     /// Reads through the separator, which may have several bytes. `None` if the stream ended before the item began.
@@ -301,6 +303,32 @@ impl StreamReader {
         let len = self.buffer.ready_line(limit)?;
         self.turn_left = turn_left;
         Some(len)
+    }
+
+    /// The length of the next line, line feed included; `None` at the end. As [`poll_answer`](Self::poll_answer), with
+    /// shortcuts for the commonest cases: the line is there, or nothing is.
+    pub(crate) fn poll_line(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: usize,
+    ) -> Poll<Result<Option<usize>, ReadLineError>> {
+        loop {
+            if let Some(len) = self.ready_line(limit) {
+                return Poll::Ready(Ok(Some(len)));
+            }
+            if self.buffer.is_empty() && !self.buffer.is_ended() && self.turn_left >= ITEM_COST {
+                std::task::ready!(self.poll_fill(cx));
+                continue;
+            }
+            return self.poll_answer(cx, &Request::Line { limit }).map(|answer| match answer {
+                Answer::Ready { len } => Ok(Some(len)),
+                Answer::Overrun { consumed, found } => {
+                    Err(ReadLineError::LimitOverrun { consumed, limit, found })
+                }
+                Answer::Failed(failure) => Err(failure.into()),
+                Answer::End | Answer::Incomplete { .. } | Answer::Need => Ok(None),
+            });
+        }
     }
 
     pub(crate) async fn answer(&mut self, request: &Request<'_>) -> Answer {

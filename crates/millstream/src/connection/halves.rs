@@ -8,6 +8,7 @@ use millstream_core::{CloseError, DrainError, Failure, Urgency, Watermarks, Writ
 
 use super::{Connection, Driver, ReaderHalf, State, TURN_LEN, Task};
 use crate::sync::{Arc, Ordering};
+use crate::turn::Turn;
 use crate::waiters::{Ticket, Wakes};
 
 /// Why a reader gets nothing more from the transport, though the transport did not say so.
@@ -110,9 +111,16 @@ impl Connection {
         let joins_others = !state.queue.is_empty();
         if urgency == Urgency::Corked {
             state.queue.push(data);
-            // Whoever owes the flush of the bytes before owes that of these.
-            if joins_others && !state.queue.is_paused() {
-                return Ok(());
+            if !state.queue.is_paused() {
+                // Whoever owes the flush of the bytes before owes that of these.
+                if joins_others {
+                    return Ok(());
+                }
+                // The task that this handler is a part of flushes when the handler has had its turn.
+                if Turn::is_of(&**self) {
+                    self.driver_due.store(true, Ordering::Relaxed);
+                    return Ok(());
+                }
             }
         }
         let mut wakes = Wakes::default();
