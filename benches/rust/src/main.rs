@@ -3,7 +3,6 @@
 //! One binary, three roles: `run` orchestrates, `serve` is one server process, `load` drives one server
 //! for one measurement. `run` starts the other two by executing this same file again.
 
-#![allow(clippy::print_stdout, reason = "a benchmark's stdout is its result")]
 #![cfg_attr(not(target_os = "linux"), allow(unused, reason = "everything here is built on epoll"))]
 
 #[cfg(target_os = "linux")]

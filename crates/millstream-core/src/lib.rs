@@ -25,6 +25,9 @@
 //! 4. **End and failure come behind the bytes.** Report them with [`ReadBuffer::feed_eof`] and [`ReadBuffer::fail`];
 //!    the buffer delivers what arrived before.
 
+// Programs print; libraries do not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod address_race;
 mod error;
 mod lifecycle;

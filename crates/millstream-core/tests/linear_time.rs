@@ -5,7 +5,6 @@
 //! which [`ReadBuffer::unread`] shows. No clock is read. Completing is a second proof: a search that rescans would
 //! examine 5 x 10^13 bytes here, which takes longer than any test runner waits.
 
-#![allow(clippy::print_stdout, reason = "the counts are for the reader of the run")]
 #![allow(
     dead_code,
     unreachable_pub,

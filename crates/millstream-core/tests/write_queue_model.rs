@@ -1,7 +1,5 @@
 //! The write queue against a plain vector of bytes, and what a million tiny writes cost.
 
-#![allow(clippy::print_stdout, reason = "the counts are for the reader of the run")]
-
 #[allow(dead_code, reason = "each test uses its part")]
 mod model;
 

@@ -55,6 +55,8 @@
 //! Errors are one enum per operation, each value in one [`ErrorClass`]; all turn into [`Error`] and into
 //! [`std::io::Error`] by `?`. For tests there are an in-memory pair and a scripted peer in [`testing`].
 #![cfg(unix)]
+// Programs print; libraries do not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod accept;
 mod adapters;
