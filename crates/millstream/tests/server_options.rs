@@ -120,9 +120,9 @@ fn handlers_may_be_plain_or_async_with_or_without_a_result() {
         ];
         for server in servers {
             let server = server.unwrap();
-            let (mut reader, _writer) =
-                millstream::open_connection("127.0.0.1", port(&server)).await.unwrap();
+            let (mut reader, writer) = millstream::open_connection("127.0.0.1", port(&server)).await.unwrap();
             assert_eq!(reader.read_to_end(10).await.unwrap(), "hello");
+            drop((reader, writer));
             end(server).await;
         }
     });
