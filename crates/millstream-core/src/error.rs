@@ -18,7 +18,7 @@ pub enum ErrorClass {
     BadCall,
     /// This side closed, half-closed or aborted the connection before.
     ClosedByUs,
-    /// The peer or the network between ended or broke the connection.
+    /// The peer, the network between or the system ended or broke it.
     BrokenByPeer,
     /// A configured bound was reached; the bytes are still there and the stream goes on.
     Limit,
@@ -124,7 +124,7 @@ pub enum ReadError {
 #[non_exhaustive]
 pub enum ReadExactlyError {
     /// The stream ended first. `partial` are the bytes that were there; they are consumed.
-    #[error("read_exactly: the peer ended the stream after {} of {expected} bytes", partial.len())]
+    #[error("read_exactly: the stream ended after {} of {expected} bytes", partial.len())]
     Incomplete {
         /// What had arrived.
         partial: Bytes,
@@ -167,7 +167,7 @@ pub enum ReadUntilError {
         found: bool,
     },
     /// The stream ended inside an item. `partial` are the bytes that were there, never empty; they are consumed.
-    #[error("read_until: the peer ended the stream inside an item, after {} bytes without the separator", partial.len())]
+    #[error("read_until: the stream ended inside an item, after {} bytes without the separator", partial.len())]
     Incomplete {
         /// What had arrived.
         partial: Bytes,
@@ -219,7 +219,7 @@ pub enum SkipError {
     #[error("skip_until: an empty separator can never be found")]
     EmptySeparator,
     /// The stream ended before the separator, or before the count was reached.
-    #[error("skip: the peer ended the stream after {skipped} skipped bytes")]
+    #[error("skip: the stream ended after {skipped} skipped bytes")]
     Incomplete {
         /// How many bytes this call dropped.
         skipped: u64,
@@ -259,10 +259,10 @@ pub enum WriteError {
 #[non_exhaustive]
 pub enum DrainError {
     /// This side closed or aborted the connection, and nothing more will be sent.
-    #[error("drain: the connection was closed by this side")]
+    #[error("drain or flush: the connection was closed by this side")]
     Closed,
     /// The transport failed; what was queued is lost.
-    #[error("drain: {0}")]
+    #[error("drain or flush: {0}")]
     Failed(Failure),
 }
 
@@ -288,6 +288,14 @@ pub enum ConfigError {
     /// A reader that may hold nothing cannot read.
     #[error("limit: the limit of a reader must be at least 1 byte")]
     ZeroLimit,
+    /// Below the hard cap there must be room for more than the high mark, or writes would fail before `drain` waits.
+    #[error("hard cap: a cap of {hard_cap} bytes is not above the high watermark ({high})")]
+    CapWithinWatermarks {
+        /// The cap that was asked for, in bytes.
+        hard_cap: usize,
+        /// The high mark in force or asked for, in bytes.
+        high: usize,
+    },
     /// The low mark must not be above the high mark.
     #[error("watermarks: the low mark ({low}) is above the high mark ({high})")]
     LowAboveHigh {

@@ -123,7 +123,7 @@ impl ReadBuffer {
         self.peak_len
     }
 
-    /// Room for the next fill, at least one byte.
+    /// Room for the next fill, at least one byte and never more than 64 KiB.
     ///
     /// The room never depends on what a read asks for or a peer announced: it grows only after fills that used all of it.
     #[inline]
@@ -131,14 +131,13 @@ impl ReadBuffer {
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
-            if self.storage.len() > KEEP_LEN {
-                self.storage = Vec::new();
-            }
         }
-        if self.storage.len() - self.end < self.fill_len / 4 {
-            self.make_room();
+        let outgrown = self.storage.len() > KEEP_LEN && self.len() <= FULL_FILL;
+        if outgrown || self.storage.len() - self.end < self.fill_len / 4 {
+            self.make_room(outgrown);
         }
-        &mut self.storage[self.end..]
+        let room = self.room();
+        &mut self.storage[self.end..self.end + room]
     }
 
     /// The first `n` bytes of the room from [`spare`](Self::spare) were filled.
@@ -147,7 +146,7 @@ impl ReadBuffer {
     /// If `n` is more than the room that was handed out.
     #[inline]
     pub fn commit(&mut self, n: usize) {
-        let room = self.storage.len() - self.end;
+        let room = self.room();
         assert!(n <= room, "commit({n}) of {room} spare bytes");
         if n == room && self.fill_len < FULL_FILL {
             self.fill_len *= 2;
@@ -251,11 +250,18 @@ impl ReadBuffer {
         None
     }
 
+    /// The size of the room that `spare` hands out.
+    #[inline]
+    fn room(&self) -> usize {
+        (self.storage.len() - self.end).min(self.fill_len)
+    }
+
     /// Moves the unread bytes to the front if that costs no more than was consumed since, else takes more memory. Both
-    /// are paid for by the bytes that came or went, so a stream costs linear time whatever its segments.
-    fn make_room(&mut self) {
+    /// are paid for by the bytes that came or went, so a stream costs linear time whatever its segments. Memory that one
+    /// large read has left behind is `outgrown`, and given back.
+    fn make_room(&mut self, outgrown: bool) {
         let len = self.len();
-        if self.start >= len && self.storage.len() - len >= self.fill_len / 4 {
+        if !outgrown && self.start >= len && self.storage.len() - len >= self.fill_len / 4 {
             self.storage.copy_within(self.start..self.end, 0);
         } else {
             let mut larger = vec![0; len.saturating_mul(2).max(len.saturating_add(self.fill_len))];
@@ -271,8 +277,9 @@ impl ReadBuffer {
 const FIRST_FILL: usize = 8 * 1024;
 /// The most room a fill is offered beyond doubling: as much as a hand-written loop uses.
 const FULL_FILL: usize = 64 * 1024;
-/// An empty buffer larger than this gives its memory back.
-const KEEP_LEN: usize = 2 * FULL_FILL;
+/// A buffer larger than this gives its memory back once little is unread. More than twice what `make_room` takes for a
+/// little, so that the two do not chase each other.
+const KEEP_LEN: usize = 4 * FULL_FILL;
 /// Items of this size are worth giving away whole instead of copying.
 const GIVE_LEN: usize = 16 * 1024;
 
@@ -319,6 +326,21 @@ mod tests {
         assert_eq!((taken.len(), taken.as_ptr()), (100_000, address));
         buffer.feed(b"next");
         assert_eq!(buffer.unread(), b"next");
+    }
+
+    #[test]
+    fn one_large_read_neither_widens_later_fills_nor_keeps_its_memory() {
+        let mut buffer = ReadBuffer::new(1024).unwrap();
+        buffer.feed(&vec![7; 10_000_000]);
+        buffer.feed(b"an item begun");
+        buffer.consume(10_000_000);
+        for _ in 0..100 {
+            let room = buffer.spare().len();
+            assert!(room <= FULL_FILL, "{room} bytes of room");
+            buffer.commit(1);
+        }
+        assert!(buffer.storage.len() <= KEEP_LEN, "{} bytes kept", buffer.storage.len());
+        assert_eq!(buffer.unread()[..13], *b"an item begun");
     }
 
     #[test]

@@ -30,7 +30,10 @@ pub const DEFAULT_CORK_THRESHOLD: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct WriteQueue {
     /// What comes before the tail, in the order of sending. No chunk is empty. Steady traffic never needs it.
-    earlier: VecDeque<Bytes>,
+    earlier: VecDeque<Chunk>,
+    /// Messages that were given away and are done with. Dropping one may run code of strangers (`Bytes::from_owner`), so
+    /// the driver does it.
+    finished: Vec<Bytes>,
     /// Small messages, one behind the other; its memory is kept for the next ones.
     tail: Vec<u8>,
     /// How much of the tail was sent: less than its length, or both are zero.
@@ -67,6 +70,7 @@ impl WriteQueue {
     pub fn new(marks: Watermarks, hard_cap: Option<usize>) -> Self {
         Self {
             earlier: VecDeque::new(),
+            finished: Vec::new(),
             tail: Vec::new(),
             tail_sent: 0,
             len: 0,
@@ -114,6 +118,11 @@ impl WriteQueue {
         self.marks = marks;
         self.paused = marks.paused(false, self.len);
         was_paused && !self.paused
+    }
+
+    /// The hard cap in force.
+    pub fn hard_cap(&self) -> Option<usize> {
+        self.hard_cap
     }
 
     /// Sets or lifts the hard cap. What is queued already stays.
@@ -166,14 +175,14 @@ impl WriteQueue {
         }
         self.end_tail();
         let len = data.len();
-        self.earlier.push_back(data);
+        self.earlier.push_back(Chunk { bytes: data, given: true });
         self.grown(len);
     }
 
     /// The queued bytes in order, for a gathered send. No slice is empty.
     pub fn gather(&self) -> impl Iterator<Item = &[u8]> {
         let tail = &self.tail[self.tail_sent..];
-        self.earlier.iter().map(|chunk| &chunk[..]).chain((!tail.is_empty()).then_some(tail))
+        self.earlier.iter().map(|chunk| &chunk.bytes[..]).chain((!tail.is_empty()).then_some(tail))
     }
 
     /// The queued bytes, if they are in one piece, as steady traffic is.
@@ -192,13 +201,13 @@ impl WriteQueue {
         assert!(n <= self.len, "advance({n}) of {} queued bytes", self.len);
         let mut left = n;
         while let Some(chunk) = self.earlier.front_mut() {
-            if left < chunk.len() {
-                chunk.advance(left);
+            if left < chunk.bytes.len() {
+                chunk.bytes.advance(left);
                 left = 0;
                 break;
             }
-            left -= chunk.len();
-            self.earlier.pop_front();
+            left -= chunk.bytes.len();
+            self.finished.extend(self.earlier.pop_front().and_then(Chunk::given));
         }
         self.tail_sent += left;
         if self.tail_sent == self.tail.len() {
@@ -228,12 +237,18 @@ impl WriteQueue {
     /// Throws everything away. Returns how many bytes that were.
     pub fn clear(&mut self) -> usize {
         let lost = self.len;
-        self.earlier.clear();
+        self.finished.extend(self.earlier.drain(..).filter_map(Chunk::given));
         self.tail = Vec::new();
         self.tail_sent = 0;
         self.len = 0;
         self.paused = false;
         lost
+    }
+
+    /// The messages given away that are done with since the last call, to be dropped where no lock is held.
+    #[inline]
+    pub fn take_finished(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.finished)
     }
 
     #[inline]
@@ -256,9 +271,23 @@ impl WriteQueue {
         if self.tail.is_empty() {
             return;
         }
-        let mut chunk = Bytes::from(std::mem::take(&mut self.tail));
-        chunk.advance(std::mem::take(&mut self.tail_sent));
-        self.earlier.push_back(chunk);
+        let mut bytes = Bytes::from(std::mem::take(&mut self.tail));
+        bytes.advance(std::mem::take(&mut self.tail_sent));
+        self.earlier.push_back(Chunk { bytes, given: false });
+    }
+}
+
+/// What is queued before the tail, in one piece.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Bytes,
+    /// Whether the caller gave it away, rather than our having copied it.
+    given: bool,
+}
+
+impl Chunk {
+    fn given(self) -> Option<Bytes> {
+        self.given.then_some(self.bytes)
     }
 }
 

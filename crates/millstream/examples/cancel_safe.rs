@@ -1,6 +1,6 @@
 //! A `select!` loop over `read_until(b"\r\n\r\n")` and a ticker: every tick cancels the read, and nothing is lost.
 //!
-//! With `AsyncBufReadExt::read_until` or `read_exact` in the same place, the bytes of a cancelled call are gone.
+//! With tokio's `read_line` or `read_exact` in the same place, the bytes of a cancelled call are gone.
 //! `cargo run --example cancel_safe`
 
 use std::time::Duration;

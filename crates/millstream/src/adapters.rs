@@ -41,13 +41,17 @@ impl AsyncBufRead for StreamReader {
     }
 }
 
-/// Writing waits above the high watermark; `flush` waits until everything was handed to the system; `shutdown` is
-/// [`write_eof`](StreamWriter::write_eof).
+/// Writing takes what fits below the high watermark, and waits above it; `flush` waits until everything was handed to the
+/// system; `shutdown` is [`write_eof`](StreamWriter::write_eof).
+///
+/// With tokio's `AsyncWriteExt` in scope, `write` and `flush` on a `&mut StreamWriter` are that trait's: async, and in
+/// part. On a `StreamWriter` or a `&StreamWriter` they are the inherent ones.
 impl AsyncWrite for StreamWriter {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         ready!(this.connection.poll_drain(cx, &mut this.drain_ticket))?;
-        this.write(data)?;
+        let data = &data[..data.len().min(this.connection.room_to_write())];
+        this.connection.write(data)?;
         Poll::Ready(Ok(data.len()))
     }
 
@@ -73,7 +77,14 @@ impl AsyncWrite for StreamWriter {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         ready!(this.connection.poll_drain(cx, &mut this.drain_ticket))?;
-        this.connection.write_pieces(slices.iter().map(|slice| &**slice))?;
-        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
+        let room = this.connection.room_to_write();
+        let mut taken = 0;
+        let pieces = slices.iter().map_while(|slice| {
+            let piece = &slice[..slice.len().min(room - taken)];
+            taken += piece.len();
+            (taken < room || !piece.is_empty()).then_some(piece)
+        });
+        this.connection.write_pieces(pieces)?;
+        Poll::Ready(Ok(taken))
     }
 }

@@ -77,6 +77,7 @@ impl From<&socket2::SockAddr> for Address {
 
 /// The process at the other end of a Unix socket, as the kernel vouches for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PeerCredentials {
     /// The process, where the system tells.
     pub pid: Option<i32>,

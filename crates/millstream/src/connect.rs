@@ -11,6 +11,7 @@ use std::time::Duration;
 use millstream_core::{
     AddressRace, AttemptId, DEFAULT_FIRST_FAMILY_COUNT, DEFAULT_STAGGER, Failure, RaceStep, interleave,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
@@ -20,7 +21,7 @@ use crate::error::{Attempt, ConnectError};
 use crate::reader::StreamReader;
 use crate::resolve::{Family, Query, check_host, resolve};
 use crate::streams::{StreamSettings, stream_setters};
-use crate::transport::{Socket, Transport};
+use crate::transport::{IoTransport, Socket, Transport};
 use crate::writer::StreamWriter;
 
 /// Connects to a host by name or address over TCP, as asyncio's `open_connection`. For anything but the defaults, use
@@ -62,7 +63,7 @@ pub async fn open_unix_connection(
 /// ```
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    streams: StreamSettings,
+    pub(crate) streams: StreamSettings,
     query: Query,
     local_address: Option<SocketAddr>,
     stagger: Option<Duration>,
@@ -224,6 +225,19 @@ impl ConnectOptions {
         };
         let socket = adopt().map_err(|error| ConnectError::Adopt(error.into()))?;
         Ok(self.streams.pair(Transport::Unix(Socket::new(socket)), None)?)
+    }
+
+    /// Adopts any byte stream, as [`from_io`](crate::from_io), with these options.
+    ///
+    /// # Errors
+    /// [`ConnectError::Adopt`] outside a tokio runtime.
+    pub fn adopt_io(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Send + 'static,
+    ) -> Result<(StreamReader, StreamWriter), ConnectError> {
+        self.streams.check()?;
+        Handle::try_current().map_err(|error| ConnectError::Adopt(io::Error::other(error).into()))?;
+        Ok(self.streams.pair(Transport::Io(IoTransport::new(io)), None)?)
     }
 
     /// Resolves and races. Failed attempts are noted in `attempts` as they come, for a caller that runs out of time.

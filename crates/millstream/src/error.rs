@@ -39,6 +39,7 @@ pub enum HostError {
 
 /// One address that was tried in vain.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attempt {
     /// The address.
     pub address: SocketAddr,
@@ -200,12 +201,21 @@ pub enum ServeError {
         /// The path.
         path: PathBuf,
     },
+    /// There is no tokio runtime to serve on.
+    #[error("start_server: this has to be called in a tokio runtime")]
+    NoRuntime,
     /// The server was closed before.
     #[error("start_serving: the server was closed by this side")]
     Closed,
 }
 
 impl ServeError {
+    /// Whether the system lacks the address's family, or has none of its addresses.
+    pub(crate) fn is_missing_family(&self) -> bool {
+        let Self::Listen { failure, .. } = self else { return false };
+        matches!(failure.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
+    }
+
     /// Whose doing it was.
     pub fn class(&self) -> ErrorClass {
         match self {
@@ -214,7 +224,9 @@ impl ServeError {
             | Self::BadPath { .. }
             | Self::NotASocket { .. }
             | Self::PathInUse { .. }
+            | Self::NoRuntime
             | Self::NoAddress => ErrorClass::BadCall,
+            Self::Listen { failure, .. } if WRONG_ADDRESS.contains(&failure.kind()) => ErrorClass::BadCall,
             Self::Listen { .. } | Self::Lookup { .. } => ErrorClass::BrokenByPeer,
             Self::Closed => ErrorClass::ClosedByUs,
         }
@@ -225,6 +237,7 @@ impl ServeError {
         match self {
             Self::BadHost(_) | Self::Config(_) | Self::BadPath { .. } => io::ErrorKind::InvalidInput,
             Self::Listen { failure, .. } | Self::Lookup { failure, .. } => failure.kind(),
+            Self::NoRuntime => io::ErrorKind::Unsupported,
             Self::NoAddress => io::ErrorKind::NotFound,
             Self::PathInUse { .. } => io::ErrorKind::AddrInUse,
             Self::NotASocket { .. } => io::ErrorKind::AlreadyExists,
@@ -232,6 +245,10 @@ impl ServeError {
         }
     }
 }
+
+/// The address cannot be listened on by this program: taken, not this machine's, or not allowed.
+const WRONG_ADDRESS: [io::ErrorKind; 3] =
+    [io::ErrorKind::AddrInUse, io::ErrorKind::AddrNotAvailable, io::ErrorKind::PermissionDenied];
 
 macro_rules! any_error {
     ($($variant:ident($error:ty)),* $(,)?) => {

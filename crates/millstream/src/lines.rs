@@ -11,8 +11,8 @@ use crate::reader::StreamReader;
 
 /// The lines of a reader, made by [`StreamReader::lines`]: asyncio's `async for line in reader`.
 ///
-/// A line beyond the limit is one error; as its bytes stay, the same error comes again until the reader, which is free
-/// once the stream is dropped, has skipped it. Dropping the stream loses nothing.
+/// An error ends it. The bytes stay, and the reader is free once this is dropped: after a line beyond the limit, skip it
+/// and call `lines` again. Dropping it loses nothing.
 ///
 /// ```
 /// use tokio_stream::StreamExt;
@@ -31,11 +31,13 @@ use crate::reader::StreamReader;
 #[derive(Debug)]
 pub struct Lines<'a> {
     reader: &'a mut StreamReader,
+    /// An error was handed out.
+    failed: bool,
 }
 
 impl<'a> Lines<'a> {
     pub(crate) fn new(reader: &'a mut StreamReader) -> Self {
-        Self { reader }
+        Self { reader, failed: false }
     }
 }
 
@@ -43,8 +45,12 @@ impl Stream for Lines<'_> {
     type Item = Result<Bytes, ReadLineError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.failed {
+            return Poll::Ready(None);
+        }
         let limit = self.reader.limit();
         let len = std::task::ready!(self.reader.poll_line(cx, limit));
+        self.failed = len.is_err();
         Poll::Ready(len.map(|len| len.map(|len| self.reader.buffer.take(len))).transpose())
     }
 }

@@ -83,6 +83,10 @@ impl Bound {
     pub(crate) fn listen(self, backlog: u32) -> Result<Listener, ServeError> {
         let Self { address, socket, path, adopted } = self;
         let is_unix = !matches!(address, Address::Ip(_));
+        // A path that nobody listens on yet looks stale to others, so one of them may have it now.
+        if let Some(taken) = path.as_ref().filter(|path| !path.is_ours()) {
+            return Err(ServeError::PathInUse { path: taken.path().to_owned() });
+        }
         let listen = || -> io::Result<Accept> {
             if !adopted {
                 socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
@@ -125,7 +129,13 @@ impl Listener {
                 .poll_accept(cx)
                 .map_ok(|(socket, peer)| (Transport::Tcp(transport::Socket::new(socket)), Address::Ip(peer))),
             Accept::Unix(listener) => listener.poll_accept(cx).map_ok(|(socket, peer)| {
-                let peer = peer.as_pathname().map_or(Address::Unnamed, |path| Address::Path(path.to_owned()));
+                let peer = if let Some(path) = peer.as_pathname() {
+                    Address::Path(path.to_owned())
+                } else if let Some(name) = peer.as_abstract_name() {
+                    Address::Abstract(name.to_owned())
+                } else {
+                    Address::Unnamed
+                };
                 (Transport::Unix(transport::Socket::new(socket)), peer)
             }),
         }

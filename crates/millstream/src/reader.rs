@@ -55,7 +55,8 @@ impl StreamReader {
         self.buffer.limit()
     }
 
-    /// This reader with another limit, for one call: `reader.limited(1024).read_line().await`.
+    /// This reader with another limit, for one call: `reader.limited(1024).read_line().await`. A limit of zero accepts
+    /// only empty items.
     pub fn limited(&mut self, limit: usize) -> Limited<'_> {
         Limited::new(self, limit)
     }
@@ -89,7 +90,8 @@ impl StreamReader {
 
     /// Reads exactly `n` bytes.
     ///
-    /// **Cancel-safe.** Not bounded by the limit, but memory grows only as bytes arrive. Needs no copy for large `n`.
+    /// **Cancel-safe.** Not bounded by the limit, but memory grows only as bytes arrive. A large item with nothing behind
+    /// it in the buffer is handed out without a copy.
     ///
     /// # Errors
     /// [`ReadExactlyError::Incomplete`] with the bytes that did come if the stream ends first (none of them if it ended
@@ -235,7 +237,8 @@ impl StreamReader {
 
     /// Drops the next `n` bytes, however many they are; the buffer stays small.
     ///
-    /// **Cancelling** it leaves the rest undropped; nothing else is lost.
+    /// **Cancelling** it leaves the rest undropped, and does not tell how much that is: where that matters, drop what
+    /// [`peek`](Self::peek) shows piece by piece.
     ///
     /// # Errors
     /// [`SkipError::Incomplete`] if the stream ends first; [`SkipError::Failed`].

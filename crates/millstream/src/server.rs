@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::accept::accept_until;
@@ -47,6 +48,7 @@ use crate::transport::Transport;
 /// server.wait_closed().await;
 /// # Ok(()) }
 /// ```
+#[must_use = "a server that is dropped stops listening"]
 pub struct Server {
     shared: Arc<Shared>,
 }
@@ -118,6 +120,7 @@ impl Server {
     /// # Errors
     /// [`ServeError::Listen`] if the system refuses, which closes the server; [`ServeError::Closed`] after `close`.
     pub fn start_serving(&self) -> Result<(), ServeError> {
+        let runtime = Handle::try_current().map_err(|_| ServeError::NoRuntime)?;
         let mut state = self.shared.state.lock();
         if self.shared.status.borrow().closed {
             return Err(ServeError::Closed);
@@ -134,7 +137,7 @@ impl Server {
             shared.status.send_modify(|status| status.listeners += 1);
             let guard = ListenerGuard(Arc::clone(&shared));
             let mut closed = shared.status.subscribe();
-            tokio::spawn(async move {
+            runtime.spawn(async move {
                 let stop = async move {
                     let _ = closed.wait_for(|status| status.closed).await;
                 };

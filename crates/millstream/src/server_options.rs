@@ -185,9 +185,20 @@ impl ServerOptions {
             reuse_port: self.reuse_port,
             nodelay: self.streams.nodelay,
         };
-        let bound =
-            addresses.into_iter().map(|address| Bound::tcp(address, options)).collect::<Result<_, _>>()?;
-        self.finish(bound, handler)
+        let mut bound = Vec::new();
+        let mut missing = None;
+        for address in addresses {
+            match Bound::tcp(address, options) {
+                Ok(socket) => bound.push(socket),
+                // A family that the resolver knows and this machine has switched off, as IPv6 often is in containers.
+                Err(error) if error.is_missing_family() => missing = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match missing {
+            Some(error) if bound.is_empty() => Err(error),
+            _ => self.finish(bound, handler),
+        }
     }
 
     /// Starts a server on a Unix socket. A path that begins with a zero byte is a name in Linux's abstract name space.
@@ -268,9 +279,9 @@ pub trait Hosts {
     fn hosts(&self) -> Vec<String>;
 }
 
-impl Hosts for &str {
+impl Hosts for str {
     fn hosts(&self) -> Vec<String> {
-        vec![(*self).to_owned()]
+        vec![self.to_owned()]
     }
 }
 
@@ -280,13 +291,25 @@ impl Hosts for String {
     }
 }
 
-impl<T: AsRef<str>> Hosts for &[T] {
+impl<T: Hosts + ?Sized> Hosts for &T {
+    fn hosts(&self) -> Vec<String> {
+        (**self).hosts()
+    }
+}
+
+impl<T: AsRef<str>> Hosts for [T] {
     fn hosts(&self) -> Vec<String> {
         self.iter().map(|host| host.as_ref().to_owned()).collect()
     }
 }
 
 impl<T: AsRef<str>, const N: usize> Hosts for [T; N] {
+    fn hosts(&self) -> Vec<String> {
+        self.as_slice().hosts()
+    }
+}
+
+impl<T: AsRef<str>> Hosts for Vec<T> {
     fn hosts(&self) -> Vec<String> {
         self.as_slice().hosts()
     }

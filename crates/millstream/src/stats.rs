@@ -16,7 +16,7 @@ pub struct Stats {
     pub writes: u64,
     /// Turns in which queued bytes were flushed; each makes one send, or more if there is much to send.
     pub flushes: u64,
-    /// How often a send took less than it was offered, so that the connection had to wait for its peer.
+    /// How often the connection had to wait for its peer to take more.
     pub stalls: u64,
     /// Wake-ups of the background flusher that were asked for.
     pub flusher_calls: u64,

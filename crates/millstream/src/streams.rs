@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 
 use crate::address::Address;
-use crate::connection::{Connection, ConnectionSettings, Drive};
+use crate::connection::{Connection, ConnectionSettings, Drive, check_cap};
 use crate::reader::StreamReader;
 use crate::sync::Arc;
 use crate::transport::{IoTransport, Transport};
@@ -28,6 +28,7 @@ impl Default for StreamSettings {
 impl StreamSettings {
     /// Refuses what can never work, before anything is opened.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        check_cap(self.connection.hard_cap, self.connection.watermarks)?;
         ReadBuffer::new(self.limit).map(drop)
     }
 
@@ -88,7 +89,8 @@ macro_rules! stream_setters {
             self
         }
 
-        /// How many bytes may be queued at all before writes fail (unlimited by default).
+        /// How many bytes may be queued at all before writes fail (unlimited by default). Has to be above the high
+        /// watermark.
         #[must_use]
         pub fn hard_cap(mut self, hard_cap: usize) -> Self {
             self.streams.connection.hard_cap = Some(hard_cap);
@@ -113,10 +115,12 @@ macro_rules! stream_setters {
 }
 pub(crate) use stream_setters;
 
-/// Makes a pair of any byte stream: another library's TLS, a pipe, `tokio::io::duplex`.
+/// Makes a pair of any byte stream: another library's TLS, a pipe, `tokio::io::duplex`. For anything but the defaults,
+/// use [`ConnectOptions::adopt_io`](crate::ConnectOptions::adopt_io).
 ///
 /// Its own `flush` is called whenever the queue is empty, and its `shutdown` for
-/// [`write_eof`](StreamWriter::write_eof) and at close.
+/// [`write_eof`](StreamWriter::write_eof) and at close. It is polled under the connection's lock, so it must not call
+/// back into the very pair that it carries.
 ///
 /// # Panics
 /// Outside a tokio runtime.

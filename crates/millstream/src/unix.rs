@@ -73,6 +73,15 @@ pub(crate) fn bind(
 }
 
 impl BoundPath {
+    /// Whether the path still leads to our socket.
+    pub(crate) fn is_ours(&self) -> bool {
+        identity(&self.path).is_ok_and(|identity| identity == self.identity)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Leaves the path where it is.
     fn keep(mut self) {
         self.path = PathBuf::new();
@@ -81,7 +90,7 @@ impl BoundPath {
 
 impl Drop for BoundPath {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+        if self.is_ours() {
             let _ = std::fs::remove_file(&self.path);
         }
     }

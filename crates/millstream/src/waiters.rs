@@ -3,7 +3,11 @@
 //! A waker may run code of strangers (dropping a task drops the streams it owns), so none is ever woken or dropped under
 //! the connection's lock: they are collected in a [`Wakes`] that is run afterwards.
 
+use std::fmt;
+use std::pin::Pin;
 use std::task::Waker;
+
+use crate::transport::AnyIo;
 
 /// The tasks that wait for one condition. Each has a ticket, which it gives back when it goes.
 #[derive(Debug, Default)]
@@ -70,6 +74,16 @@ pub(crate) struct Wakes {
 enum Owed {
     Wake(Waker),
     Drop(Waker),
+    DropIo(BoxedIo),
+}
+
+/// An adopted byte stream that is done with.
+struct BoxedIo(#[allow(dead_code, reason = "it is here to be dropped")] Pin<Box<dyn AnyIo>>);
+
+impl fmt::Debug for BoxedIo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BoxedIo")
+    }
 }
 
 impl Wakes {
@@ -83,12 +97,18 @@ impl Wakes {
         self.list.extend(waker.into_iter().map(Owed::Drop));
     }
 
+    /// Takes over an adopted byte stream that is done with.
+    pub(crate) fn drop_io_later(&mut self, io: Option<Pin<Box<dyn AnyIo>>>) {
+        self.list.extend(io.map(|io| Owed::DropIo(BoxedIo(io))));
+    }
+
     #[cold]
     fn pay(&mut self) {
         for owed in self.list.drain(..) {
             match owed {
                 Owed::Wake(waker) => waker.wake(),
                 Owed::Drop(waker) => drop(waker),
+                Owed::DropIo(io) => drop(io),
             }
         }
     }

@@ -19,7 +19,8 @@ use crate::waiters::Ticket;
 /// Queued bytes leave together, in as few system calls as possible, no later than the first of these: the connection's
 /// reader is about to wait; the task that wrote gives control back to the runtime; 16 KiB are queued;
 /// [`flush`](Self::flush), [`close`](Self::close) or [`write_eof`](Self::write_eof) is called. There is no timer and no
-/// flush to forget. [`cork(false)`](Self::cork) sends each message at once.
+/// flush to forget. [`cork(false)`](Self::cork) sends each message at once. A handler that blocks its thread, be it by
+/// `block_in_place`, does not give control back: it calls `flush` before.
 ///
 /// **Dropping** the writer closes the connection in the background: what is queued is sent, then the end. A reader that
 /// is still there may read on until it is dropped as well. To be sure that everything left, call
@@ -153,16 +154,18 @@ impl StreamWriter {
     /// Sets the watermarks, in bytes. `(0, 0)` makes `drain` wait until everything was handed to the system.
     ///
     /// # Errors
-    /// [`ConfigError::LowAboveHigh`].
+    /// [`ConfigError::LowAboveHigh`]; [`ConfigError::CapWithinWatermarks`] if there is a hard cap that is not above them.
     pub fn set_watermarks(&self, high: usize, low: usize) -> Result<(), ConfigError> {
-        self.connection.set_watermarks(Watermarks::new(high, low)?);
-        Ok(())
+        self.connection.set_watermarks(Watermarks::new(high, low)?)
     }
 
     /// Sets how many bytes may be queued at all; a write beyond fails with [`WriteError::Full`]. `None`, the default,
     /// lets the queue grow as long as nobody drains.
-    pub fn set_hard_cap(&self, hard_cap: Option<usize>) {
-        self.connection.set_hard_cap(hard_cap);
+    ///
+    /// # Errors
+    /// [`ConfigError::CapWithinWatermarks`] for a cap that is not above the high watermark.
+    pub fn set_hard_cap(&self, hard_cap: Option<usize>) -> Result<(), ConfigError> {
+        self.connection.set_hard_cap(hard_cap)
     }
 
     /// The peer's address. `None` if the connection was closed before it was first asked for.

@@ -121,7 +121,7 @@ fn w1_a_hard_cap_refuses_the_message_that_would_pass_it_whole() {
             const CAP: usize = 100_000;
             const MESSAGE: usize = 7_000;
             let ((_reader, writer), (mut peer, _writer)) = pair_with_capacity(KIB);
-            writer.set_hard_cap(Some(CAP));
+            writer.set_hard_cap(Some(CAP)).unwrap();
             let mut written = 0;
             let error = loop {
                 match write(&writer, &[b'x'; MESSAGE]) {

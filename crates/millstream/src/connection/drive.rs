@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use millstream_core::{ErrorClass, Failure};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 use super::{Connection, Driver, State, TURN_LEN, Task};
 use crate::sync::{Arc, Ordering};
@@ -56,7 +56,9 @@ impl Drive {
         }
         connection.publish(&state);
         let turn_over = matches!(task, Task::Flush { .. }) && state.turn_left == 0;
+        let finished = state.queue.take_finished();
         drop(state);
+        drop(finished);
         (task, turn_over)
     }
 
@@ -80,8 +82,7 @@ impl Drive {
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = self.connection.close_deadline;
-        let closing =
-            self.closing.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + deadline)));
+        let closing = self.closing.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
         closing.as_mut().poll(cx)
     }
 }
@@ -96,14 +97,19 @@ impl Future for Drive {
             match task {
                 Task::Done => return Poll::Ready(()),
                 Task::Close { .. } => continue,
-                Task::Rest => {
-                    if let Poll::Ready(Err(error)) = this.connection.transport.poll_flush(cx) {
-                        this.connection
-                            .change(|state, wakes| this.connection.fail(state, Failure::from(&error), wakes));
-                        continue;
+                Task::Rest => match this.connection.transport.poll_flush(cx) {
+                    Poll::Ready(Err(error)) => this
+                        .connection
+                        .change(|state, wakes| this.connection.fail(state, Failure::from(&error), wakes)),
+                    Poll::Ready(Ok(())) if !this.connection.transport.sends_inline() => {
+                        this.connection.change(|state, wakes| {
+                            state.unflushed = false;
+                            state.flushers.wake_all(wakes);
+                        });
+                        return Poll::Pending;
                     }
-                    return Poll::Pending;
-                }
+                    _ => return Poll::Pending,
+                },
                 Task::WaitForReader => {
                     this.closing = None;
                     return Poll::Pending;
@@ -137,11 +143,13 @@ impl Future for Drive {
 impl Drop for Drive {
     fn drop(&mut self) {
         self.connection.change(|state, wakes| {
-            state.driver = Driver::Gone;
+            if let Driver::Working { waker, .. } = std::mem::replace(&mut state.driver, Driver::Gone) {
+                wakes.drop_later(waker);
+            }
             if !state.transport_closed {
                 let failure = Failure::new(
                     std::io::ErrorKind::ConnectionAborted,
-                    "the runtime that flushed this connection has shut down",
+                    "the task behind this connection ended: its runtime shut down, or its adopted stream panicked",
                     ErrorClass::ClosedByUs,
                 );
                 self.connection.fail(state, failure, wakes);
@@ -168,10 +176,12 @@ impl State {
     fn waits_for_room(&mut self, connection: &Connection, cx: &mut Context<'_>) -> bool {
         match connection.transport.poll_writable(cx) {
             Poll::Pending => true,
-            Poll::Ready(_) => {
+            Poll::Ready(Ok(())) => {
                 self.blocked = false;
                 false
             }
+            // The driver's next look fails the connection for it.
+            Poll::Ready(Err(_)) => false,
         }
     }
 }

@@ -79,7 +79,11 @@ impl Connection {
                 state.drainers.wake_all(wakes);
             }
         }
-        state.flushers.wake_all(wakes);
+        if self.transport.sends_inline() {
+            state.flushers.wake_all(wakes);
+        } else {
+            state.unflushed = true;
+        }
         Progress::Empty
     }
 
@@ -176,5 +180,5 @@ impl State {
 
 /// The most that is sent for one connection before others get their turn: a bulk peer does not starve the rest.
 pub(super) const TURN_LEN: usize = 256 * 1024;
-/// Chunks are 4 KiB at least, so this many fill a turn.
+/// Large messages are 4 KiB at least, so this many fill a turn, unless small ones stand between them.
 const MOST_SLICES: usize = 64;

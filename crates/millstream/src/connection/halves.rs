@@ -4,7 +4,7 @@ use std::io;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use millstream_core::{CloseError, DrainError, Failure, Urgency, Watermarks, WriteError};
+use millstream_core::{CloseError, ConfigError, DrainError, Failure, Urgency, Watermarks, WriteError};
 
 use super::{Connection, Driver, ReaderHalf, State, TURN_LEN, Task};
 use crate::sync::{Arc, Ordering};
@@ -36,12 +36,13 @@ impl Connection {
         let mut received = self.transport.poll_read(cx, spare);
         if received.is_pending() {
             let Some(end) = self.before_wait(cx) else { return Poll::Pending };
-            // What arrived between our look and a failure is delivered before it.
-            if !self.reading_over.load(Ordering::Acquire) {
-                received = self.transport.poll_read(cx, spare);
-            }
-            if received.is_pending() {
-                return Poll::Ready(Err(end));
+            // What arrived before a failure is delivered before it, even if the runtime has not heard of it yet.
+            match self.transport.read_now(spare) {
+                Ok(n) if !self.reading_over.load(Ordering::Acquire) => received = Poll::Ready(Ok(n)),
+                _ => {
+                    self.change(|state, _| state.reader = ReaderHalf::Ended);
+                    return Poll::Ready(Err(end));
+                }
             }
         }
         match received {
@@ -134,8 +135,20 @@ impl Connection {
     /// As [`write`](Self::write), for several pieces that are one message: all or none of them.
     pub(crate) fn write_pieces<'p>(
         self: &Arc<Self>,
-        pieces: impl Iterator<Item = &'p [u8]> + Clone,
+        pieces: impl Iterator<Item = &'p [u8]>,
     ) -> Result<(), WriteError> {
+        // All of the caller's code runs before the lock is taken. A few pieces are collected without an allocation.
+        let mut few: [&[u8]; FEW_PIECES] = [&[]; FEW_PIECES];
+        let mut many = Vec::new();
+        let mut count = 0;
+        for piece in pieces {
+            match few.get_mut(count) {
+                Some(slot) => *slot = piece,
+                None => many.push(piece),
+            }
+            count += 1;
+        }
+        let pieces = few.into_iter().take(count).chain(many);
         let len = pieces.clone().fold(0_usize, |sum, piece| sum.saturating_add(piece.len()));
         self.change(|state, wakes| {
             state.life.check_write()?;
@@ -173,6 +186,12 @@ impl Connection {
             }
             state.life.failure().cloned().map_or(Ok(()), |failure| Err(failure.into()))
         })
+    }
+
+    /// How much a write that may be taken in part takes now: what fits below the high watermark, and something always.
+    pub(crate) fn room_to_write(&self) -> usize {
+        let state = self.state.lock();
+        state.queue.watermarks().high().saturating_sub(state.queue.len()).max(1)
     }
 
     /// Whether `drain` has anything to wait for or to report.
@@ -259,6 +278,7 @@ impl Connection {
     pub(crate) fn close(self: &Arc<Self>) {
         self.change(|state, wakes| {
             state.reader_keeps = false;
+            state.abandon_reading();
             state.life.close();
             self.advance(state, None, wakes);
             wakes.wake(state.reader_waker.take());
@@ -277,6 +297,7 @@ impl Connection {
     pub(crate) fn abort(self: &Arc<Self>) {
         self.change(|state, wakes| {
             state.life.abort();
+            state.abandon_reading();
             state.queue.clear();
             self.advance(state, None, wakes);
             state.wake_everyone(wakes);
@@ -319,20 +340,25 @@ impl Connection {
         });
     }
 
-    pub(crate) fn set_watermarks(self: &Arc<Self>, marks: Watermarks) {
+    pub(crate) fn set_watermarks(self: &Arc<Self>, marks: Watermarks) -> Result<(), ConfigError> {
         self.change(|state, wakes| {
+            check_cap(state.queue.hard_cap(), marks)?;
             if state.queue.set_watermarks(marks) {
                 state.drainers.wake_all(wakes);
             }
-        });
+            Ok(())
+        })
     }
 
     pub(crate) fn watermarks(&self) -> Watermarks {
         self.state.lock().queue.watermarks()
     }
 
-    pub(crate) fn set_hard_cap(&self, hard_cap: Option<usize>) {
-        self.state.lock().queue.set_hard_cap(hard_cap);
+    pub(crate) fn set_hard_cap(&self, hard_cap: Option<usize>) -> Result<(), ConfigError> {
+        let mut state = self.state.lock();
+        check_cap(hard_cap, state.queue.watermarks())?;
+        state.queue.set_hard_cap(hard_cap);
+        Ok(())
     }
 }
 
@@ -368,6 +394,19 @@ impl Connection {
     }
 }
 
+/// A cap within the watermarks would fail writes that `drain` was meant to hold back.
+pub(crate) fn check_cap(hard_cap: Option<usize>, marks: Watermarks) -> Result<(), ConfigError> {
+    match hard_cap {
+        Some(hard_cap) if hard_cap <= marks.high() => {
+            Err(ConfigError::CapWithinWatermarks { hard_cap, high: marks.high() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Pieces of one message that are collected on the stack.
+const FEW_PIECES: usize = 16;
+
 /// What a task waits for.
 #[derive(Clone, Copy, Debug)]
 enum Until {
@@ -379,7 +418,7 @@ impl Until {
     fn waits(self, state: &State) -> bool {
         match self {
             Self::LowMark => state.queue.is_paused(),
-            Self::Empty => !state.queue.is_empty(),
+            Self::Empty => !state.queue.is_empty() || state.unflushed,
         }
     }
 }
@@ -388,7 +427,15 @@ impl State {
     /// Whether the reader must not touch the transport any more. After a failure it has to: what arrived before the
     /// failure is delivered first.
     pub(super) fn reading_over(&self) -> bool {
-        self.life.failure().is_none() && self.read_end().is_some()
+        let delivers = self.life.failure().is_some() && self.reader == ReaderHalf::Reading;
+        !delivers && self.read_end().is_some()
+    }
+
+    /// This side closes: a socket that has failed is not kept open any longer for what the reader might still find.
+    fn abandon_reading(&mut self) {
+        if self.life.failure().is_some() && self.reader == ReaderHalf::Reading {
+            self.reader = ReaderHalf::Ended;
+        }
     }
 
     /// The failure that a receive of nothing stands for. The system tells a reset once: if a send was told, receives

@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 
 pub(crate) use drive::Drive;
 use flush::TURN_LEN;
-pub(crate) use halves::ReadEnd;
+pub(crate) use halves::{ReadEnd, check_cap};
 use task::Task;
 
 use crate::address::Address;
@@ -61,6 +61,8 @@ struct State {
     life: Lifecycle,
     /// The last send took less than it was offered: the driver waits for the socket, and nobody else need try.
     blocked: bool,
+    /// Bytes were handed to an adopted stream that it was not yet asked to flush, or has not flushed.
+    unflushed: bool,
     /// How much may still be sent before others get their turn. Renewed by those after whom they do, the reader that
     /// waits and the driver, and by an explicit flush.
     turn_left: usize,
@@ -160,6 +162,7 @@ impl Connection {
                 queue: WriteQueue::new(settings.watermarks, settings.hard_cap),
                 life: Lifecycle::default(),
                 blocked: false,
+                unflushed: false,
                 turn_left: TURN_LEN,
                 drainers: Waiters::default(),
                 flushers: Waiters::default(),
@@ -231,7 +234,9 @@ impl Connection {
     fn finish(self: &Arc<Self>, mut state: MutexGuard<'_, State>, mut wakes: Wakes) {
         self.publish(&state);
         let spawn = self.call_driver(&mut state, &mut wakes);
+        let finished = state.queue.take_finished();
         drop(state);
+        drop(finished);
         drop(wakes);
         if spawn {
             self.spawn_driver();
@@ -268,7 +273,7 @@ impl Connection {
                 self.driver_due.store(true, Ordering::Relaxed);
             }
             Driver::Working { .. } => {}
-            Driver::Absent if task.needs_driver() => {
+            Driver::Absent if task.needs_driver() && task != Task::Done => {
                 state.driver = Driver::Working { waker: None, called: true, parked: Task::Rest };
                 state.counts.calls += 1;
                 return true;

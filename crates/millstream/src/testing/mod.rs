@@ -5,6 +5,9 @@
 
 mod script;
 
+use millstream_core::ConfigError;
+
+use crate::connect::ConnectOptions;
 use crate::reader::StreamReader;
 use crate::streams::default_pair;
 use crate::transport::{MemoryEnd, Transport};
@@ -18,7 +21,7 @@ pub use script::{ScriptError, ScriptedPeer, scripted_peer};
 ///
 /// # Panics
 /// Outside a tokio runtime.
-pub fn pair() -> ((StreamReader, StreamWriter), (StreamReader, StreamWriter)) {
+pub fn pair() -> (Pair, Pair) {
     pair_with_capacity(DEFAULT_CAPACITY)
 }
 
@@ -26,10 +29,27 @@ pub fn pair() -> ((StreamReader, StreamWriter), (StreamReader, StreamWriter)) {
 ///
 /// # Panics
 /// Outside a tokio runtime.
-pub fn pair_with_capacity(capacity: usize) -> ((StreamReader, StreamWriter), (StreamReader, StreamWriter)) {
+pub fn pair_with_capacity(capacity: usize) -> (Pair, Pair) {
     let (one, other) = MemoryEnd::pair(capacity);
     (default_pair(Transport::Memory(one)), default_pair(Transport::Memory(other)))
 }
+
+/// As [`pair`], with the options of a connection: limit, watermarks, hard cap, close deadline.
+///
+/// # Errors
+/// [`ConfigError`] for options that can never work.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn pair_with(options: &ConnectOptions) -> Result<(Pair, Pair), ConfigError> {
+    let (one, other) = MemoryEnd::pair(DEFAULT_CAPACITY);
+    options.streams.check()?;
+    let make = |end| options.streams.pair(Transport::Memory(end), None);
+    Ok((make(one)?, make(other)?))
+}
+
+/// The two halves of one end.
+pub type Pair = (StreamReader, StreamWriter);
 
 /// Like the buffers of a socket.
 const DEFAULT_CAPACITY: usize = 64 * 1024;

@@ -65,6 +65,7 @@ enum Step {
 
 /// A script that could not be played.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ScriptError {
     /// Which step it was, counting from zero.
     pub step: usize,

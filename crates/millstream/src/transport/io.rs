@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::sync::Mutex;
+use crate::waiters::Wakes;
 
 /// A byte stream in both directions.
 pub(crate) trait AnyIo: AsyncRead + AsyncWrite + Send {}
@@ -62,8 +63,8 @@ impl IoTransport {
         }
     }
 
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self, wakes: &mut Wakes) {
         let io = self.0.lock().take();
-        drop(io);
+        wakes.drop_io_later(io);
     }
 }

@@ -59,6 +59,11 @@ impl MemoryEnd {
         self.incoming.poll_read(cx, buf, &mut wakes)
     }
 
+    pub(crate) fn read_now(&self, buf: &mut [u8]) -> Result<usize> {
+        let mut wakes = Wakes::default();
+        self.incoming.read_now(buf, &mut wakes).unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+    }
+
     pub(crate) fn try_write(&self, slices: &[IoSlice<'_>], wakes: &mut Wakes) -> Result<usize> {
         self.outgoing.try_write(slices, wakes)
     }
@@ -105,19 +110,16 @@ impl Pipe {
         wakes: &mut Wakes,
     ) -> Poll<Result<usize>> {
         let mut state = self.0.lock();
-        if !state.bytes.is_empty() {
-            let n = state.bytes.read(buf)?;
-            wakes.wake(state.writer.take());
-            return Poll::Ready(Ok(n));
-        }
-        if state.reset {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        if state.ended || state.unread {
-            return Poll::Ready(Ok(0));
+        if let Some(result) = state.read(buf, wakes) {
+            return Poll::Ready(result);
         }
         wakes.drop_later(state.reader.replace(cx.waker().clone()));
         Poll::Pending
+    }
+
+    /// As `poll_read`, without waiting: `None` if there is nothing yet.
+    fn read_now(&self, buf: &mut [u8], wakes: &mut Wakes) -> Option<Result<usize>> {
+        self.0.lock().read(buf, wakes)
     }
 
     /// Puts in what fits.
@@ -181,6 +183,18 @@ impl Pipe {
 }
 
 impl State {
+    fn read(&mut self, buf: &mut [u8], wakes: &mut Wakes) -> Option<Result<usize>> {
+        if !self.bytes.is_empty() {
+            let result = self.bytes.read(buf);
+            wakes.wake(self.writer.take());
+            return Some(result);
+        }
+        if self.reset {
+            return Some(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        (self.ended || self.unread).then_some(Ok(0))
+    }
+
     /// How much the next send takes.
     fn room(&self) -> usize {
         self.capacity.saturating_sub(self.bytes.len()).min(self.most_per_write)

@@ -11,7 +11,7 @@ use std::io::{IoSlice, Result};
 use std::os::fd::BorrowedFd;
 use std::task::{Context, Poll};
 
-pub(crate) use io::IoTransport;
+pub(crate) use io::{AnyIo, IoTransport};
 pub(crate) use memory::MemoryEnd;
 pub(crate) use socket::Socket;
 
@@ -34,6 +34,17 @@ impl Transport {
             Self::Unix(socket) => socket.poll_read(cx, buf),
             Self::Memory(end) => end.poll_read(cx, buf),
             Self::Io(io) => io.poll_read(cx, buf),
+        }
+    }
+
+    /// Receives what is there, without regard to what the runtime knows of the socket, and leaves no waker. An adopted
+    /// byte stream, which cannot be asked so, always answers `WouldBlock`.
+    pub(crate) fn read_now(&self, buf: &mut [u8]) -> Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.read_now(buf),
+            Self::Unix(socket) => socket.read_now(buf),
+            Self::Memory(end) => end.read_now(buf),
+            Self::Io(_) => Err(std::io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -90,7 +101,7 @@ impl Transport {
             Self::Tcp(socket) => socket.close(reset),
             Self::Unix(socket) => socket.close(reset),
             Self::Memory(end) => end.close(reset, wakes),
-            Self::Io(io) => io.close(),
+            Self::Io(io) => io.close(wakes),
         }
     }
 

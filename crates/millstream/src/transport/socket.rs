@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, Read, Result};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::address::{Address, PeerCredentials};
 /// The lock is taken for reading by each call and for writing only to close, so calls never wait for each other.
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
-    socket: RwLock<Option<S>>,
+    socket: RwLock<Option<Arc<S>>>,
     /// The kernel has taken every send in full so far. Until it does not, tokio is not asked whether there is room: of a
     /// new socket it hears that only when its driver was polled, and what is flushed before has to leave as well.
     never_full: AtomicBool,
@@ -49,12 +49,12 @@ stream_socket!(TcpStream, UnixStream);
 
 impl<S: StreamSocket> Socket<S> {
     pub(crate) fn new(socket: S) -> Self {
-        Self { socket: RwLock::new(Some(socket)), never_full: AtomicBool::new(true) }
+        Self { socket: RwLock::new(Some(Arc::new(socket))), never_full: AtomicBool::new(true) }
     }
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<usize>> {
         let guard = self.open();
-        let Some(socket) = guard.as_ref() else { return Poll::Ready(Ok(0)) };
+        let Some(socket) = guard.as_deref() else { return Poll::Ready(Ok(0)) };
         loop {
             std::task::ready!(socket.poll_read_ready(cx))?;
             let room = buf.len();
@@ -69,9 +69,21 @@ impl<S: StreamSocket> Socket<S> {
         }
     }
 
+    /// One receive, whatever tokio knows: its readiness lags behind, and a task's budget may be spent.
+    pub(crate) fn read_now(&self, buf: &mut [u8]) -> Result<usize> {
+        let guard = self.open();
+        let Some(socket) = guard.as_deref() else { return Ok(0) };
+        loop {
+            match (&*SockRef::from(socket)).read(buf) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
     pub(crate) fn try_write(&self, slices: &[IoSlice<'_>]) -> Result<usize> {
         let guard = self.open();
-        let Some(socket) = guard.as_ref() else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(socket) = guard.as_deref() else { return Err(io::ErrorKind::NotConnected.into()) };
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
         let send = || {
             let socket = SockRef::from(socket);
@@ -100,14 +112,14 @@ impl<S: StreamSocket> Socket<S> {
     }
 
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        match self.open().as_ref() {
+        match self.open().as_deref() {
             Some(socket) => socket.poll_write_ready(cx),
             None => Poll::Ready(Ok(())),
         }
     }
 
     pub(crate) fn shutdown_write(&self) -> Result<()> {
-        match self.open().as_ref() {
+        match self.open().as_deref() {
             Some(socket) => SockRef::from(socket).shutdown(std::net::Shutdown::Write),
             None => Ok(()),
         }
@@ -120,7 +132,7 @@ impl<S: StreamSocket> Socket<S> {
         {
             // A linger time of zero makes close() send a reset and never block. A socket that cannot (a Unix one) just
             // closes, which its peer sees as a reset if bytes were unread.
-            let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(&*socket).set_linger(Some(Duration::ZERO));
         }
     }
 
@@ -133,14 +145,16 @@ impl<S: StreamSocket> Socket<S> {
     }
 
     pub(crate) fn with_fd<R>(&self, f: impl FnOnce(BorrowedFd<'_>) -> R) -> Option<R> {
-        self.open().as_ref().map(|socket| f(socket.as_fd()))
+        // The caller's function runs without the lock: it may close the connection, which closes the socket after it.
+        let socket = self.open().clone()?;
+        Some(f(socket.as_fd()))
     }
 
     fn with_sock<R>(&self, f: impl FnOnce(SockRef<'_>) -> R) -> Option<R> {
-        self.open().as_ref().map(|socket| f(SockRef::from(socket)))
+        self.open().as_deref().map(|socket| f(SockRef::from(socket)))
     }
 
-    fn open(&self) -> RwLockReadGuard<'_, Option<S>> {
+    fn open(&self) -> RwLockReadGuard<'_, Option<Arc<S>>> {
         self.socket.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -148,14 +162,15 @@ impl<S: StreamSocket> Socket<S> {
 impl Socket<UnixStream> {
     pub(crate) fn peer_credentials(&self) -> Result<PeerCredentials> {
         let guard = self.open();
-        let Some(socket) = guard.as_ref() else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(socket) = guard.as_deref() else { return Err(io::ErrorKind::NotConnected.into()) };
         let credentials = socket.peer_cred()?;
         Ok(PeerCredentials { pid: credentials.pid(), uid: credentials.uid(), gid: credentials.gid() })
     }
 }
 
 /// Does one transfer, and lets tokio forget the readiness if it moved less than `room`: the kernel had no more, so the
-/// next call would only bring `EAGAIN`. This holds where readiness comes in edges (epoll, kqueue), as everywhere here.
+/// next call would only bring `EAGAIN`. This holds where readiness comes in edges (epoll, kqueue), as everywhere here, and
+/// as in tokio's own reads; a peer that sends urgent data or descriptors only delays what it sends behind them.
 fn short_clears_readiness<S: StreamSocket>(
     socket: &S,
     interest: Interest,
