@@ -450,12 +450,15 @@ impl State {
 
     /// Why a reader that found nothing has nothing to wait for, if so.
     pub(super) fn read_end(&self) -> Option<ReadEnd> {
+        if !self.life.is_closing() {
+            return None;
+        }
         if let Some(failure) = self.life.failure() {
             return Some(ReadEnd::Failed(failure.clone()));
         }
         if self.life.is_aborted() {
             return Some(ReadEnd::Failed(Failure::aborted()));
         }
-        (self.life.is_closing() && !self.reader_keeps).then_some(ReadEnd::Closed)
+        (!self.reader_keeps).then_some(ReadEnd::Closed)
     }
 }

@@ -1,0 +1,255 @@
+//! What callers hand in: code of theirs that panics or calls back in the middle of a call, options at their extremes,
+//! and addresses that are not to be had.
+
+mod support;
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io::{ErrorKind, IoSlice, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream::testing::{pair, pair_with, pair_with_capacity};
+use millstream::{
+    ConfigError, ConnectError, ConnectOptions, ErrorClass, Hosts, ReadLineError, ServeError, ServerOptions,
+    StreamReader, StreamWriter, Watermarks, from_io, open_unix_connection, start_server,
+};
+use support::{reset, tcp_pair};
+use tokio::io::{AsyncWrite, AsyncWriteExt, BufStream, duplex};
+use tokio_stream::StreamExt;
+
+/// Runs a test on a thread of its own, so that a deadlock fails it instead of hanging it.
+fn run_bounded<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    const LONG: Duration = Duration::from_secs(10);
+    let (running, ended) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let _running = running;
+        support::run(test());
+    });
+    assert_eq!(ended.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected), "it has not ended in {LONG:?}");
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+}
+
+/// Bytes that ask their own writer something whenever they are looked at, and when they are dropped.
+struct Nosy {
+    writer: Weak<StreamWriter>,
+    bytes: Vec<u8>,
+}
+
+impl Nosy {
+    fn new(writer: &Arc<StreamWriter>, len: usize) -> Self {
+        Self { writer: Arc::downgrade(writer), bytes: vec![b'x'; len] }
+    }
+
+    fn ask(&self) {
+        if let Some(writer) = self.writer.upgrade() {
+            assert!(writer.stats().queued <= writer.watermarks().high());
+        }
+    }
+}
+
+impl AsRef<[u8]> for Nosy {
+    fn as_ref(&self) -> &[u8] {
+        self.ask();
+        &self.bytes
+    }
+}
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        self.ask();
+    }
+}
+
+async fn handler(_reader: StreamReader, writer: StreamWriter) -> Result<(), millstream::Error> {
+    Ok(writer.write(b"millstream")?)
+}
+
+#[test]
+fn with_socket_may_end_the_connection_that_it_looks_at() {
+    run_bounded(|| async {
+        for end in [StreamWriter::abort, StreamWriter::close] {
+            let ((_reader, writer), mut peer) = tcp_pair(&ConnectOptions::new());
+            writer.write(b"queued").unwrap();
+            let still_open = writer.with_socket(|socket| {
+                end(&writer);
+                socket.try_clone_to_owned().is_ok()
+            });
+            assert_eq!(still_open, Some(true), "closed while it was looked at");
+            let read = tokio::task::spawn_blocking(move || peer.read(&mut [0]).is_ok());
+            writer.wait_closed().await.unwrap();
+            read.await.unwrap();
+            assert_eq!(writer.with_socket(|_| ()), None);
+        }
+    });
+}
+
+#[test]
+fn bytes_given_away_may_use_their_writer_when_they_are_dropped() {
+    run_bounded(|| async {
+        const LEN: usize = 20_000;
+        for (capacity, end) in [(LEN, StreamWriter::close as fn(&StreamWriter)), (1, StreamWriter::abort)] {
+            let ((_reader, writer), mut peer) = pair_with_capacity(capacity);
+            let writer = Arc::new(writer);
+            writer.write_bytes(Bytes::from_owner(Nosy::new(&writer, LEN))).unwrap();
+            writer.flush().unwrap();
+            assert_eq!(writer.stats().queued, LEN - capacity);
+            end(&writer);
+            let _ = peer.0.read_to_end(LEN).await;
+        }
+        // Here the driver sends the rest.
+        let ((_reader, writer), mut peer) = pair_with_capacity(1000);
+        let writer = Arc::new(writer);
+        writer.write_bytes(Bytes::from_owner(Nosy::new(&writer, LEN))).unwrap();
+        assert_eq!(peer.0.read_exactly(LEN).await.unwrap(), vec![b'x'; LEN]);
+    });
+}
+
+#[test]
+fn pieces_may_use_their_writer_when_they_are_looked_at() {
+    run_bounded(|| async {
+        let ((_reader, writer), (mut peer, _writer)) = pair();
+        let writer = Arc::new(writer);
+        for count in [1, 2, 100] {
+            let pieces: Vec<Nosy> = (0..count).map(|_| Nosy::new(&writer, 3)).collect();
+            writer.write_lines(&pieces).unwrap();
+            assert_eq!(peer.read_exactly(3 * count).await.unwrap(), vec![b'x'; 3 * count]);
+        }
+    });
+}
+
+#[test]
+fn a_panic_in_a_piece_queues_nothing() {
+    struct Bomb<'a> {
+        looks: &'a Cell<usize>,
+        last: usize,
+    }
+    impl AsRef<[u8]> for Bomb<'_> {
+        fn as_ref(&self) -> &[u8] {
+            assert!(self.looks.replace(self.looks.get() + 1) < self.last, "boom");
+            b"piece"
+        }
+    }
+    run_bounded(|| async {
+        let ((_reader, writer), _peer) = pair();
+        // Every look at a piece but the last one is its first, so all later ones would be needless.
+        for last in 0..20 {
+            let looks = Cell::new(0);
+            let pieces = [(); 20].map(|()| Bomb { looks: &looks, last });
+            catch_unwind(AssertUnwindSafe(|| writer.write_lines(&pieces))).expect_err("boom");
+            assert_eq!(writer.stats().queued, 0, "after {last} pieces");
+        }
+        let looks = Cell::new(0);
+        writer.write_lines(&[(); 20].map(|()| Bomb { looks: &looks, last: 20 })).unwrap();
+        assert_eq!((looks.get(), writer.stats().queued), (20, 100));
+    });
+}
+
+#[test]
+fn a_close_deadline_without_end_is_as_good_as_none() {
+    run_bounded(|| async {
+        const LEN: usize = 16 << 20;
+        let options = ConnectOptions::new().close_deadline(Duration::MAX);
+        let ((_reader, writer), mut peer) = tcp_pair(&options);
+        writer.write_bytes(vec![b'x'; LEN]).unwrap();
+        writer.close();
+        tokio::task::yield_now().await;
+        assert!(writer.stats().queued > 0, "nothing to wait for");
+        let read = tokio::task::spawn_blocking(move || peer.read_to_end(&mut Vec::new()).unwrap());
+        writer.wait_closed().await.unwrap();
+        assert_eq!(read.await.unwrap(), LEN);
+    });
+}
+
+#[test]
+fn an_abort_needs_no_driver() {
+    support::run(async {
+        let ((_reader, writer), _peer) = tcp_pair(&ConnectOptions::new());
+        writer.abort();
+        assert_eq!(writer.stats().flusher_calls, 0);
+        writer.wait_closed().await.unwrap();
+    });
+}
+
+#[test]
+fn lines_end_after_a_failure() {
+    support::run(async {
+        let ((mut reader, _writer), peer) = tcp_pair(&ConnectOptions::new());
+        reset(peer);
+        for _ in 0..2 {
+            let mut lines = reader.lines();
+            assert!(matches!(lines.next().await, Some(Err(ReadLineError::Failed(_)))));
+            assert_eq!(lines.next().await, None);
+            assert_eq!(lines.next().await, None);
+        }
+    });
+}
+
+#[test]
+fn lines_made_anew_go_on_behind_a_skipped_line() {
+    support::run(async {
+        let ((mut reader, _writer), (_reader, peer)) = pair_with(&ConnectOptions::new().limit(4)).unwrap();
+        peer.write(b"far too long\nok\n").unwrap();
+        peer.write_eof().unwrap();
+        let lines: Vec<_> = reader.lines().collect().await;
+        assert!(matches!(lines[..], [Err(ReadLineError::TooLong { .. })]), "{lines:?}");
+        reader.skip_until(b"\n").await.unwrap();
+        let lines: Vec<_> = reader.lines().collect().await;
+        assert_eq!(lines, [Ok(Bytes::from("ok\n"))]);
+    });
+}
+
+#[test]
+fn async_write_takes_what_fits_below_the_high_mark() {
+    support::run(async {
+        for vectored in [false, true] {
+            let ((_reader, mut writer), _peer) = pair_with_capacity(1);
+            let high = writer.watermarks().high();
+            let data = vec![b'x'; 10 * high];
+            let slices = [b"", &data[..high - 5], b"", &data[..]].map(IoSlice::new);
+            for (queued, room) in [(0, high), (high - 1, 1)] {
+                assert_eq!(writer.stats().queued, queued);
+                let taken = poll_fn(|cx| match vectored {
+                    false => Pin::new(&mut writer).poll_write(cx, &data),
+                    true => Pin::new(&mut writer).poll_write_vectored(cx, &slices),
+                });
+                assert_eq!(taken.await.unwrap(), room, "vectored: {vectored}");
+            }
+            assert!(writer.stats().peak_queued <= high);
+        }
+    });
+}
+
+#[test]
+fn async_write_of_more_than_the_hard_cap_waits_instead_of_failing() {
+    support::run(async {
+        let high = Watermarks::default().high();
+        let options = ConnectOptions::new().hard_cap(high + 1);
+        let ((_reader, mut writer), (mut peer, _writer)) = pair_with(&options).unwrap();
+        let data: Vec<u8> = (0..2_000_000_u32).map(|n| (n % 251) as u8).collect();
+        let (written, read) = tokio::join!(writer.write_all(&data), peer.read_exactly(data.len()));
+        written.unwrap();
+        assert!(read.unwrap() == data);
+    });
+}
+
+#[test]
+fn async_flush_waits_for_the_flush_of_an_adopted_stream() {
+    support::run_paused(async {
+        let (one, other) = duplex(4);
+        let (_reader, mut writer) = from_io(BufStream::new(one));
+        let (mut peer, _writer) = from_io(other);
+        StreamWriter::write(&writer, b"0123456789").unwrap();
+        let mut flush = pin!(AsyncWriteExt::flush(&mut writer));
+        // The clock only moves when there is nothing else to do.
+        let early = tokio::time::timeout(Duration::from_secs(1), &mut flush).await;
+        assert!(early.is_err(), "flushed with bytes stuck in the inner buffer");
+        let (flushed, read) = tokio::join!(flush, peer.read_exactly(10));
+        flushed.unwrap();
+        assert_eq!(read.unwrap(), "0123456789");
+    });
+}
