@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep};
 use crate::address::Address;
 use crate::error::{Attempt, ConnectError};
 use crate::reader::StreamReader;
-use crate::resolve::{Family, Query, check_host, resolve};
+use crate::resolve::{Query, check_host, resolve};
 use crate::streams::{StreamSettings, stream_setters};
 use crate::transport::{IoTransport, Socket, Transport};
 use crate::writer::StreamWriter;
@@ -91,20 +91,6 @@ impl ConnectOptions {
     }
 
     stream_setters!();
-
-    /// Only addresses of this family (asyncio's `family`).
-    #[must_use]
-    pub fn family(mut self, family: Family) -> Self {
-        self.query.family = Some(family);
-        self
-    }
-
-    /// The `AI_*` flags for `getaddrinfo` (asyncio's `flags`).
-    #[must_use]
-    pub fn flags(mut self, flags: i32) -> Self {
-        self.query.flags = flags;
-        self
-    }
 
     /// The address to connect from (asyncio's `local_addr`). Peers of the other family are failed attempts then.
     #[must_use]

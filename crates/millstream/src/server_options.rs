@@ -8,7 +8,7 @@ use crate::handler::HandlerReturn;
 use crate::listen::{Bound, TcpOptions};
 use crate::reader::StreamReader;
 use crate::report::{Report, ServerFailure, to_stderr};
-use crate::resolve::{Family, Query, check_host, resolve};
+use crate::resolve::{Query, check_host, resolve};
 use crate::serve::Handler;
 use crate::server::Server;
 use crate::streams::{StreamSettings, stream_setters};
@@ -87,20 +87,6 @@ impl ServerOptions {
     }
 
     stream_setters!();
-
-    /// Only addresses of this family (asyncio's `family`).
-    #[must_use]
-    pub fn family(mut self, family: Family) -> Self {
-        self.query.family = Some(family);
-        self
-    }
-
-    /// The `AI_*` flags for `getaddrinfo` (asyncio's `flags`). `AI_PASSIVE` is always set.
-    #[must_use]
-    pub fn flags(mut self, flags: i32) -> Self {
-        self.query.flags = flags;
-        self
-    }
 
     /// How many connections the system may hold for us before they are accepted (100 by default, as in asyncio).
     #[must_use]

@@ -97,6 +97,20 @@ macro_rules! stream_setters {
             self
         }
 
+        /// Only addresses of this family (asyncio's `family`).
+        #[must_use]
+        pub fn family(mut self, family: crate::Family) -> Self {
+            self.query.family = Some(family);
+            self
+        }
+
+        /// The `AI_*` flags for `getaddrinfo` (asyncio's `flags`). A server always sets `AI_PASSIVE`.
+        #[must_use]
+        pub fn flags(mut self, flags: i32) -> Self {
+            self.query.flags = flags;
+            self
+        }
+
         /// How long closing a connection may take (30 s by default, as for TLS in asyncio).
         #[must_use]
         pub fn close_deadline(mut self, deadline: std::time::Duration) -> Self {

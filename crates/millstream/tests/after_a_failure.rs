@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream::{
-    CloseError, ConnectOptions, DrainError, Failure, ReadLineError, ServerOptions, StreamReader, StreamWriter,
-    open_connection,
+    CloseError, ConnectOptions, DrainError, Failure, ReadLineError, ServerOptions, StreamReader,
+    StreamWriter, open_connection,
 };
 use support::{reset, tcp_pair};
 use tokio::io::AsyncReadExt;

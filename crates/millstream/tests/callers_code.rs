@@ -136,7 +136,7 @@ fn a_panic_in_a_piece_queues_nothing() {
     }
     run_bounded(|| async {
         let ((_reader, writer), _peer) = pair();
-        // Every look at a piece but the last one is its first, so all later ones would be needless.
+        // Each piece is looked at once.
         for last in 0..20 {
             let looks = Cell::new(0);
             let pieces = [(); 20].map(|()| Bomb { looks: &looks, last });
@@ -183,8 +183,7 @@ fn lines_end_after_a_failure() {
         for _ in 0..2 {
             let mut lines = reader.lines();
             assert!(matches!(lines.next().await, Some(Err(ReadLineError::Failed(_)))));
-            assert_eq!(lines.next().await, None);
-            assert_eq!(lines.next().await, None);
+            assert_eq!([lines.next().await, lines.next().await], [None, None]);
         }
     });
 }
@@ -196,7 +195,7 @@ fn lines_made_anew_go_on_behind_a_skipped_line() {
         peer.write(b"far too long\nok\n").unwrap();
         peer.write_eof().unwrap();
         let lines: Vec<_> = reader.lines().collect().await;
-        assert!(matches!(lines[..], [Err(ReadLineError::TooLong { .. })]), "{lines:?}");
+        assert!(matches!(lines[..], [Err(ReadLineError::LimitOverrun { .. })]), "{lines:?}");
         reader.skip_until(b"\n").await.unwrap();
         let lines: Vec<_> = reader.lines().collect().await;
         assert_eq!(lines, [Ok(Bytes::from("ok\n"))]);
@@ -252,4 +251,105 @@ fn async_flush_waits_for_the_flush_of_an_adopted_stream() {
         flushed.unwrap();
         assert_eq!(read.unwrap(), "0123456789");
     });
+}
+
+#[test]
+fn a_hard_cap_within_the_watermarks_is_refused_at_the_call() {
+    support::run(async {
+        let high = Watermarks::default().high();
+        let refused = ConfigError::CapWithinWatermarks { hard_cap: high, high };
+        let options = ConnectOptions::new().hard_cap(high);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let tcp = std::net::TcpStream::connect(address).unwrap();
+        let unix = std::os::unix::net::UnixStream::pair().unwrap().0;
+        for result in [
+            options.adopt_tcp(tcp),
+            options.adopt_unix(unix),
+            options.adopt_io(duplex(1).0),
+            options.open("127.0.0.1", address.port()).await,
+        ] {
+            assert_eq!(result.unwrap_err(), ConnectError::Config(refused.clone()));
+        }
+        assert_eq!(pair_with(&options).unwrap_err(), refused);
+        let served = ServerOptions::new().hard_cap(high).start("127.0.0.1", 0, handler).await;
+        assert_eq!(served.unwrap_err(), ServeError::Config(refused.clone()));
+
+        let ((_reader, writer), _peer) = pair_with(&options.hard_cap(high + 1)).unwrap();
+        assert_eq!(writer.set_hard_cap(Some(high)), Err(refused));
+        let raised = writer.set_watermarks(high + 1, 0);
+        assert_eq!(raised, Err(ConfigError::CapWithinWatermarks { hard_cap: high + 1, high: high + 1 }));
+        assert_eq!(writer.watermarks(), Watermarks::default());
+        writer.set_hard_cap(None).unwrap();
+        writer.set_watermarks(high + 1, 0).unwrap();
+    });
+}
+
+#[test]
+fn an_adopted_stream_and_a_pair_in_memory_have_their_options() {
+    let marks = Watermarks::new(50, 10).unwrap();
+    let options = ConnectOptions::new().limit(100).watermarks(marks).hard_cap(60);
+    support::run(async {
+        let adopted = options.adopt_io(duplex(1000).0).unwrap();
+        let (one, other) = pair_with(&options).unwrap();
+        for (reader, writer) in [adopted, one, other] {
+            assert_eq!((reader.limit(), writer.watermarks()), (100, marks));
+            writer.write(&[b'x'; 61]).unwrap_err();
+            writer.write(&[b'x'; 60]).unwrap();
+        }
+    });
+    let error = options.adopt_io(duplex(1).0).unwrap_err();
+    assert!(matches!(error, ConnectError::Adopt(_)), "outside a runtime: {error}");
+}
+
+#[test]
+fn hosts_may_be_owned_borrowed_and_several() {
+    async fn listens(hosts: impl Hosts, count: usize) {
+        let server = ServerOptions::new().start(hosts, 0, handler).await.unwrap();
+        assert_eq!(server.sockets().len(), count);
+    }
+    support::run(async {
+        let both = ["127.0.0.1", "127.0.0.2"];
+        listens(&both[0].to_owned(), 1).await;
+        listens(both.map(str::to_owned).to_vec(), 2).await;
+        listens(&both, 2).await;
+        listens(&both[..], 2).await;
+    });
+}
+
+#[test]
+fn an_address_that_is_taken_is_the_callers_mistake() {
+    support::run(async {
+        let server = start_server("127.0.0.1", 0, handler).await.unwrap();
+        let address = server.sockets().remove(0);
+        let error = start_server("127.0.0.1", address.port().unwrap(), handler).await.unwrap_err();
+        assert_eq!((error.kind(), error.class()), (ErrorKind::AddrInUse, ErrorClass::BadCall));
+        let ServeError::Listen { address: taken, .. } = error else { panic!("{error}") };
+        assert_eq!(taken, address);
+    });
+}
+
+#[test]
+fn a_path_that_was_taken_before_serving_began_is_in_use() {
+    support::run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let idle = ServerOptions::new().start_serving(false).start_unix(&path, handler).unwrap();
+        let taker = ServerOptions::new().start_unix(&path, handler).unwrap();
+        assert_eq!(idle.start_serving(), Err(ServeError::PathInUse { path: path.clone() }));
+        drop(idle);
+        let (mut reader, _writer) = open_unix_connection(&path).await.unwrap();
+        assert_eq!(reader.read_to_end(100).await.unwrap(), "millstream");
+        taker.close();
+        taker.wait_closed().await;
+        assert!(!path.exists());
+    });
+}
+
+#[test]
+fn a_start_outside_a_runtime_is_an_error_and_leaves_no_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    assert_eq!(ServerOptions::new().start_unix(&path, handler).unwrap_err(), ServeError::NoRuntime);
+    assert!(!path.exists());
 }

@@ -9,10 +9,12 @@
 //! The lock is held for bookkeeping and for non-blocking sends, never across an await, and no waker is woken or dropped
 //! under it.
 
+mod closing;
 mod drive;
 mod flush;
-mod halves;
+mod reading;
 mod task;
+mod writing;
 
 use std::sync::OnceLock;
 use std::task::Waker;
@@ -23,8 +25,9 @@ use tokio::runtime::Handle;
 
 pub(crate) use drive::Drive;
 use flush::TURN_LEN;
-pub(crate) use halves::{ReadEnd, check_cap};
+pub(crate) use reading::ReadEnd;
 use task::Task;
+pub(crate) use writing::check_cap;
 
 use crate::address::Address;
 use crate::stats::{ReadStats, Stats};

@@ -1,0 +1,132 @@
+//! What the reader asks of its connection: receives, the flush before it waits, and why there is nothing more.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use millstream_core::Failure;
+
+use super::{Connection, Driver, ReaderHalf, State, TURN_LEN, Task};
+use crate::sync::{Arc, Ordering};
+
+/// Why a reader gets nothing more from the transport, though the transport did not say so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ReadEnd {
+    /// This side closed the connection.
+    Closed,
+    /// Sending failed, or this side aborted.
+    Failed(Failure),
+}
+
+impl Connection {
+    /// One receive into `spare`. `Ready(Ok(0))` is the peer's end.
+    pub(crate) fn poll_receive(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+        spare: &mut [u8],
+    ) -> Poll<Result<usize, ReadEnd>> {
+        if self.reading_over.load(Ordering::Acquire)
+            && let Some(end) = self.state.lock().read_end()
+        {
+            return Poll::Ready(Err(end));
+        }
+        let mut received = self.transport.poll_read(cx, spare);
+        if received.is_pending() {
+            let Some(end) = self.before_wait(cx) else { return Poll::Pending };
+            // What arrived before a failure is delivered before it, even if the runtime has not heard of it yet.
+            match self.transport.read_now(spare) {
+                Ok(n) if !self.reading_over.load(Ordering::Acquire) => received = Poll::Ready(Ok(n)),
+                _ => {
+                    self.change(|state, _| state.reader = ReaderHalf::Ended);
+                    return Poll::Ready(Err(end));
+                }
+            }
+        }
+        match received {
+            Poll::Ready(Ok(n)) => {
+                self.read_stats.record(n);
+                if n > 0 {
+                    return Poll::Ready(Ok(n));
+                }
+                Poll::Ready(self.change(|state, _| {
+                    state.peer_ended = true;
+                    state.reader = ReaderHalf::Ended;
+                    state.failure_behind_end().map_or(Ok(0), |failure| Err(ReadEnd::Failed(failure)))
+                }))
+            }
+            Poll::Ready(Err(error)) => {
+                let failure = Failure::from(&error);
+                self.change(|state, wakes| {
+                    state.peer_ended = true;
+                    state.reader = ReaderHalf::Ended;
+                    self.fail(state, failure.clone(), wakes);
+                });
+                Poll::Ready(Err(ReadEnd::Failed(failure)))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// The reader is about to wait: what is queued leaves now. Says if there is nothing to wait for.
+    pub(crate) fn before_wait(self: &Arc<Self>, cx: &Context<'_>) -> Option<ReadEnd> {
+        self.change(|state, wakes| {
+            state.turn_left = TURN_LEN;
+            if !state.queue.is_empty() && !state.blocked && self.transport.sends_inline() {
+                self.flush(state, None, wakes);
+            }
+            if let Some(end) = state.read_end() {
+                // The transport keeps one waker for reading, and ours has just pushed out that of a lingering driver.
+                if let Driver::Working { parked, .. } = &mut state.driver {
+                    *parked = Task::Rest;
+                }
+                return Some(end);
+            }
+            if !state.reader_waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                wakes.drop_later(state.reader_waker.replace(cx.waker().clone()));
+            }
+            None
+        })
+    }
+
+    pub(crate) fn reader_dropped(self: &Arc<Self>) {
+        self.change(|state, wakes| {
+            state.reader = ReaderHalf::Dropped;
+            wakes.drop_later(state.reader_waker.take());
+            if state.life.is_closing() {
+                self.advance(state, None, wakes);
+            }
+        });
+    }
+}
+
+impl State {
+    /// Whether the reader must not touch the transport any more. After a failure it has to: what arrived before the
+    /// failure is delivered first.
+    pub(super) fn reading_over(&self) -> bool {
+        let delivers = self.life.failure().is_some() && self.reader == ReaderHalf::Reading;
+        !delivers && self.read_end().is_some()
+    }
+
+    /// The failure that a receive of nothing stands for. The system tells a reset once: if a send was told, receives
+    /// only see an end. A broken pipe is the exception, because it follows an end that the peer did send. Of an abort
+    /// that came while it looked, a reader sees only the closed transport.
+    fn failure_behind_end(&self) -> Option<Failure> {
+        if self.life.is_aborted() {
+            return Some(Failure::aborted());
+        }
+        self.life.failure().filter(|failure| failure.kind() != io::ErrorKind::BrokenPipe).cloned()
+    }
+
+    /// Why a reader that found nothing has nothing to wait for, if so.
+    pub(super) fn read_end(&self) -> Option<ReadEnd> {
+        if !self.life.is_closing() {
+            return None;
+        }
+        if let Some(failure) = self.life.failure() {
+            return Some(ReadEnd::Failed(failure.clone()));
+        }
+        if self.life.is_aborted() {
+            return Some(ReadEnd::Failed(Failure::aborted()));
+        }
+        (!self.reader_keeps).then_some(ReadEnd::Closed)
+    }
+}
