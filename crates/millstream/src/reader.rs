@@ -230,6 +230,11 @@ impl StreamReader {
         self.buffer.unread()
     }
 
+    /// The most bytes that were ever buffered at once.
+    pub fn peak_buffered(&self) -> usize {
+        self.buffer.peak_len()
+    }
+
     /// Whether the end of the stream was seen and everything was read.
     pub fn at_eof(&self) -> bool {
         self.buffer.at_eof()
