@@ -226,8 +226,8 @@ fn async_write_of_more_than_the_hard_cap_waits_instead_of_failing() {
         let options = ConnectOptions::new().hard_cap(high + 1);
         let ((_reader, mut writer), (mut peer, _writer)) = pair_with(&options).unwrap();
         let data: Vec<u8> = (0..2_000_000_u32).map(|n| (n % 251) as u8).collect();
-        let (written, read) = tokio::join!(writer.write_all(&data), peer.read_exactly(data.len()));
-        written.unwrap();
+        let write = async { writer.write_all(&data).await.unwrap() };
+        let ((), read) = tokio::join!(write, peer.read_exactly(data.len()));
         assert!(read.unwrap() == data);
     });
 }
