@@ -92,7 +92,11 @@ fn run(outcomes: &[Outcome], stagger: Option<Duration>) -> Run {
 
 fn address(index: usize) -> SocketAddr {
     let port = 1000 + u16::try_from(index).expect("a test's list is short");
-    if index.is_multiple_of(2) { ([0, 0, 0, 0, 0, 0, 0, 1], port).into() } else { ([127, 0, 0, 1], port).into() }
+    if index.is_multiple_of(2) {
+        ([0, 0, 0, 0, 0, 0, 0, 1], port).into()
+    } else {
+        ([127, 0, 0, 1], port).into()
+    }
 }
 
 fn started(race: &mut AddressRace<&str>, now: Instant) -> AttemptId {

@@ -105,6 +105,12 @@ fn bytes_given_away_may_use_their_writer_when_they_are_dropped() {
             }
             assert_eq!(writer.stats().queued, 0);
         }
+        // Few enough to be copied, and refused.
+        let ((_reader, writer), _peer) = pair_with_capacity(LEN);
+        let writer = Arc::new(writer);
+        writer.write_bytes(Bytes::from_owner(Nosy::new(&writer, 3))).unwrap();
+        writer.close();
+        writer.write_bytes(Bytes::from_owner(Nosy::new(&writer, LEN))).unwrap_err();
     });
 }
 

@@ -72,6 +72,9 @@ impl Connection {
 
     /// As [`write`](Self::write), for a message that the caller gives away: a large one is never copied.
     pub(crate) fn write_bytes(self: &Arc<Self>, data: Bytes) -> Result<(), WriteError> {
+        // Bytes that are refused, or copied because they are few, must not be dropped under the lock: their owner may be
+        // anyone's.
+        let _outlives_the_lock = data.clone();
         self.change(|state, wakes| {
             state.life.check_write()?;
             let urgency = state.queue.admit(data.len())?;
