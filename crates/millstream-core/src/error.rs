@@ -3,112 +3,12 @@
 //! Faces translate classes, not variants: the Python face turns them into the standard library's exceptions in one
 //! place, the Rust face into [`std::io::Error`].
 
-use std::fmt;
 use std::io;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
 
-/// Whose doing an error was. Every error value of this library belongs to exactly one class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorClass {
-    /// The caller passed something that can never work. Nothing was read, queued or changed.
-    BadCall,
-    /// This side closed, half-closed or aborted the connection before.
-    ClosedByUs,
-    /// The peer, the network between or the system ended or broke it.
-    BrokenByPeer,
-    /// A configured bound was reached; the bytes are still there and the stream goes on.
-    Limit,
-    /// A configured time ran out.
-    Deadline,
-}
-
-/// The failure of a transport, kept once and handed to everyone who asks.
-///
-/// Unlike [`io::Error`] it can be cloned and compared; [`io::Error::from`] gives back the original's kind, system error
-/// number and text.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Failure {
-    kind: io::ErrorKind,
-    /// The system's error number, where the failure came from a system call.
-    code: Option<i32>,
-    detail: Arc<str>,
-    class: ErrorClass,
-}
-
-impl Failure {
-    /// A failure that this side caused: the connection was aborted.
-    pub fn aborted() -> Self {
-        Self::new(
-            io::ErrorKind::ConnectionAborted,
-            "the connection was aborted by this side",
-            ErrorClass::ClosedByUs,
-        )
-    }
-
-    /// A failure of the given kind whose text says what happened.
-    pub fn new(kind: io::ErrorKind, detail: impl Into<Arc<str>>, class: ErrorClass) -> Self {
-        Self { kind, code: None, detail: detail.into(), class }
-    }
-
-    /// The kind of the transport's error.
-    pub fn kind(&self) -> io::ErrorKind {
-        self.kind
-    }
-
-    /// The system's error number (`errno`), if the failure came from a system call.
-    pub fn raw_os_error(&self) -> Option<i32> {
-        self.code
-    }
-
-    /// Whose doing it was.
-    pub fn class(&self) -> ErrorClass {
-        self.class
-    }
-}
-
-impl From<&io::Error> for Failure {
-    fn from(error: &io::Error) -> Self {
-        Self {
-            kind: error.kind(),
-            code: error.raw_os_error(),
-            detail: error.to_string().into(),
-            class: ErrorClass::BrokenByPeer,
-        }
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::from(&error)
-    }
-}
-
-impl From<Failure> for io::Error {
-    fn from(failure: Failure) -> Self {
-        match failure.code {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => io::Error::new(failure.kind, failure),
-        }
-    }
-}
-
-impl fmt::Debug for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Failure({:?}: {})", self.kind, self.detail)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.detail)
-    }
-}
-
-impl std::error::Error for Failure {}
+use crate::failure::{ErrorClass, Failure};
 
 /// `read`, `peek`: only the transport can fail.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -404,13 +304,6 @@ impl From<ConfigError> for io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_failure_keeps_the_error_number() {
-        let failure = Failure::from(io::Error::from_raw_os_error(104));
-        assert_eq!(failure.kind(), io::ErrorKind::ConnectionReset);
-        assert_eq!(io::Error::from(failure).raw_os_error(), Some(104));
-    }
 
     #[test]
     fn an_error_names_the_operation_and_the_numbers() {

@@ -30,6 +30,7 @@
 
 mod address_race;
 mod error;
+mod failure;
 mod lifecycle;
 mod read_buffer;
 mod read_request;
@@ -41,9 +42,10 @@ pub use address_race::{
     AddressRace, AttemptId, DEFAULT_FIRST_FAMILY_COUNT, DEFAULT_STAGGER, MIN_STAGGER, RaceStep, interleave,
 };
 pub use error::{
-    CloseError, ConfigError, DrainError, ErrorClass, Failure, ReadError, ReadExactlyError, ReadLineError,
-    ReadToEndError, ReadUntilError, SkipError, WriteError,
+    CloseError, ConfigError, DrainError, ReadError, ReadExactlyError, ReadLineError, ReadToEndError,
+    ReadUntilError, SkipError, WriteError,
 };
+pub use failure::{ErrorClass, Failure};
 pub use lifecycle::{Duty, Lifecycle, Phase};
 pub use read_buffer::{DEFAULT_LIMIT, Flow, ReadBuffer};
 pub use read_request::{Answer, Request};

@@ -11,7 +11,8 @@
 //!
 //! A failure or `abort()` goes straight to `Closed` from anywhere.
 
-use crate::error::{CloseError, DrainError, Failure, WriteError};
+use crate::error::{CloseError, DrainError, WriteError};
+use crate::failure::Failure;
 
 /// Where a connection stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

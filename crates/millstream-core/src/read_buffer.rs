@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 
-use crate::error::{ConfigError, Failure};
+use crate::error::ConfigError;
+use crate::failure::Failure;
 use crate::read_request::{Answer, Request, Tail};
 use crate::search::SearchMemo;
 

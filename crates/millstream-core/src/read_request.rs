@@ -1,6 +1,6 @@
 //! What a read asks for, and when the buffered bytes meet it. Decides; moves no byte.
 
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::search::{SearchMemo, Separators};
 
 /// What a read asks for. A request is only a question: it may be asked, dropped and asked again at any time.

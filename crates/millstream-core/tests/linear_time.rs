@@ -17,6 +17,8 @@ extern crate self as memchr;
 
 #[path = "../src/error.rs"]
 mod error;
+#[path = "../src/failure.rs"]
+mod failure;
 #[path = "../src/read_buffer.rs"]
 mod read_buffer;
 #[path = "../src/read_request.rs"]
