@@ -177,38 +177,29 @@ fn corked_bytes_leave_while_the_driver_parks() {
     });
 }
 
-/// A client: its reader waits in one task, requests are written by another.
-#[test]
-fn bytes_leave_while_the_reader_parks() {
-    check("b parked reader", 3, || {
-        let World { mut reader, writer, connection, driver, peer } = World::new(ROOMY);
-        let reads = thread::spawn(move || {
-            assert_eq!(block_on(reader.read_exactly(2)).unwrap(), "ok");
-            reader
-        });
-        writer.write(b"request").unwrap();
-        assert_eq!(peer.receive(7), b"request");
-        peer.send(b"ok");
-        let reader = reads.join().unwrap();
-        finish(World { reader, writer, connection, driver, peer });
+/// A client: its reader waits in one task, `request` is written by another.
+fn request_while_the_reader_parks(capacity: usize, request: &[u8]) {
+    let World { mut reader, writer, connection, driver, peer } = World::new(capacity);
+    let reads = thread::spawn(move || {
+        assert_eq!(block_on(reader.read_exactly(2)).unwrap(), "ok");
+        reader
     });
+    writer.write(request).unwrap();
+    assert_eq!(peer.receive(request.len()), request);
+    peer.send(b"ok");
+    let reader = reads.join().unwrap();
+    finish(World { reader, writer, connection, driver, peer });
 }
 
-/// As above, but the reader's own flush finds the pipe full: the driver has to take over.
+#[test]
+fn bytes_leave_while_the_reader_parks() {
+    check("b parked reader", 3, || request_while_the_reader_parks(ROOMY, b"request"));
+}
+
+/// The reader's own flush finds the pipe full: the driver has to take over.
 #[test]
 fn a_parking_reader_hands_a_blocked_flush_to_the_driver() {
-    check("b blocked", 2, || {
-        let World { mut reader, writer, connection, driver, peer } = World::new(2);
-        let reads = thread::spawn(move || {
-            assert_eq!(block_on(reader.read_exactly(2)).unwrap(), "ok");
-            reader
-        });
-        writer.write(b"abc").unwrap();
-        assert_eq!(peer.receive(3), b"abc");
-        peer.send(b"ok");
-        let reader = reads.join().unwrap();
-        finish(World { reader, writer, connection, driver, peer });
-    });
+    check("b blocked", 2, || request_while_the_reader_parks(2, b"abc"));
 }
 
 /// A served connection: what the handler writes in its turn calls nobody, what another task writes does.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millstream::{ErrorClass, ServeError, Server, ServerOptions, StreamReader, StreamWriter};
 use socket2::SockRef;
-use support::run;
+use support::{echo, ping, run};
 use tokio::sync::mpsc;
 
 #[test]
@@ -126,19 +126,6 @@ fn handlers_may_be_plain_or_async_with_or_without_a_result() {
             end(server).await;
         }
     });
-}
-
-async fn echo(mut reader: StreamReader, writer: StreamWriter) -> Result<(), millstream::Error> {
-    while let Some(line) = reader.read_line().await? {
-        writer.write(&line)?;
-        writer.drain().await?;
-    }
-    Ok(())
-}
-
-async fn ping(reader: &mut StreamReader, writer: &StreamWriter) {
-    writer.write(b"ping\n").expect("open");
-    assert_eq!(reader.read_line().await.expect("an echo").as_deref(), Some(&b"ping\n"[..]));
 }
 
 async fn served(port: u16) {

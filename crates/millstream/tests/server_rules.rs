@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use millstream::{ServeError, Server, ServerOptions, StreamReader, StreamWriter};
-use support::{run, run_on_threads};
+use support::{echo, ping, run, run_on_threads};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -235,19 +235,6 @@ fn dropping_the_server_stops_listening_and_keeps_the_clients() {
         writer.close();
         writer.wait_closed().await.unwrap();
     });
-}
-
-async fn echo(mut reader: StreamReader, writer: StreamWriter) -> Result<(), millstream::Error> {
-    while let Some(line) = reader.read_line().await? {
-        writer.write(&line)?;
-        writer.drain().await?;
-    }
-    Ok(())
-}
-
-async fn ping(reader: &mut StreamReader, writer: &StreamWriter) {
-    writer.write(b"ping\n").expect("open");
-    assert_eq!(reader.read_line().await.expect("an echo").as_deref(), Some(&b"ping\n"[..]));
 }
 
 async fn client_until_the_end(port: u16) {

@@ -150,3 +150,18 @@ pub fn in_child(test: &str) -> bool {
     assert!(child.status.success() && output.contains("1 passed"), "{}\n{output}\n{errors}", child.status);
     false
 }
+
+/// A handler that sends back every line.
+pub async fn echo(mut reader: StreamReader, writer: StreamWriter) -> Result<(), millstream::Error> {
+    while let Some(line) = reader.read_line().await? {
+        writer.write(&line)?;
+        writer.drain().await?;
+    }
+    Ok(())
+}
+
+/// One line to such a handler and back.
+pub async fn ping(reader: &mut StreamReader, writer: &StreamWriter) {
+    writer.write(b"ping\n").expect("open");
+    assert_eq!(reader.read_line().await.expect("an echo").as_deref(), Some(&b"ping\n"[..]));
+}
