@@ -149,6 +149,9 @@ pub enum WriteError {
         /// The cap that was configured, in bytes.
         hard_cap: usize,
     },
+    /// `write_eof` over TLS 1.2, whose close_notify ends both directions. `close` ends the connection.
+    #[error("write_eof: TLS 1.2 cannot end one direction alone (RFC 5246, section 7.2.1)")]
+    NoHalfClose,
     /// The transport failed before.
     #[error("write: {0}")]
     Failed(Failure),
@@ -272,6 +275,7 @@ classify! {
     WriteError {
         Self::Closed | Self::AfterEof => ErrorClass::ClosedByUs,
         Self::Full { .. } => ErrorClass::Limit,
+        Self::NoHalfClose => ErrorClass::BadCall,
     } => io::ErrorKind::BrokenPipe;
     DrainError { Self::Closed => ErrorClass::ClosedByUs } => io::ErrorKind::BrokenPipe;
     CloseError { Self::Deadline { .. } => ErrorClass::Deadline } => io::ErrorKind::TimedOut;

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::tls::TlsFault;
+
 /// Whose doing an error was. Every error value of this library belongs to exactly one class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -31,6 +33,7 @@ pub struct Failure {
     code: Option<i32>,
     detail: Arc<str>,
     class: ErrorClass,
+    tls: Option<TlsFault>,
 }
 
 impl Failure {
@@ -45,7 +48,12 @@ impl Failure {
 
     /// A failure of the given kind whose text says what happened.
     pub fn new(kind: io::ErrorKind, detail: impl Into<Arc<str>>, class: ErrorClass) -> Self {
-        Self { kind, code: None, detail: detail.into(), class }
+        Self { kind, code: None, detail: detail.into(), class, tls: None }
+    }
+
+    pub(crate) fn with_tls(mut self, fault: TlsFault) -> Self {
+        self.tls = Some(fault);
+        self
     }
 
     /// The kind of the transport's error.
@@ -62,6 +70,11 @@ impl Failure {
     pub fn class(&self) -> ErrorClass {
         self.class
     }
+
+    /// What it was, if it was TLS that failed.
+    pub fn tls(&self) -> Option<TlsFault> {
+        self.tls
+    }
 }
 
 impl From<&io::Error> for Failure {
@@ -71,6 +84,7 @@ impl From<&io::Error> for Failure {
             code: error.raw_os_error(),
             detail: error.to_string().into(),
             class: ErrorClass::BrokenByPeer,
+            tls: None,
         }
     }
 }

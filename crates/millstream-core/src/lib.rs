@@ -35,6 +35,7 @@ mod lifecycle;
 mod read_buffer;
 mod read_request;
 mod search;
+pub mod tls;
 mod watermarks;
 mod write_queue;
 

@@ -57,6 +57,8 @@ pub struct Lifecycle {
     phase: Phase,
     /// Why the life ended early, if it did.
     cut: Option<Cut>,
+    /// The peer was told the end inside the stream (by TLS); the transport's own end is still to come.
+    only_announced: bool,
 }
 
 #[derive(Debug)]
@@ -66,9 +68,16 @@ enum Cut {
     Deadline { unsent: usize },
 }
 
+impl Cut {
+    /// Whether the peer has to see a reset. One whose TLS failed gets an alert, which a reset could destroy.
+    fn resets(&self) -> bool {
+        !matches!(self, Self::Failed(failure) if failure.tls().is_some())
+    }
+}
+
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self { phase: Phase::Open, cut: None }
+        Self { phase: Phase::Open, cut: None, only_announced: false }
     }
 }
 
@@ -169,6 +178,7 @@ impl Lifecycle {
     pub fn close(&mut self) {
         match self.phase {
             Phase::Open | Phase::Ending => self.phase = Phase::Closing,
+            Phase::Ended if self.only_announced => self.phase = Phase::Closing,
             Phase::Ended => self.phase = Phase::Lingering,
             Phase::Closing | Phase::Lingering | Phase::Closed => {}
         }
@@ -198,6 +208,14 @@ impl Lifecycle {
         }
     }
 
+    /// After `write_eof`, the end was told inside the stream, by TLS: the transport stays open both ways until `close`.
+    pub fn end_announced(&mut self) {
+        if self.phase == Phase::Ending {
+            self.phase = Phase::Ended;
+            self.only_announced = true;
+        }
+    }
+
     /// Lingering is over.
     pub fn lingered(&mut self) {
         if self.phase == Phase::Lingering {
@@ -209,7 +227,7 @@ impl Lifecycle {
     #[inline]
     pub fn duty(&self, queued: bool) -> Duty {
         match self.phase {
-            Phase::Closed => Duty::Close { reset: self.cut.is_some() },
+            Phase::Closed => Duty::Close { reset: self.cut.as_ref().is_some_and(Cut::resets) },
             _ if queued => Duty::Flush,
             Phase::Open | Phase::Ended => Duty::Rest,
             Phase::Ending | Phase::Closing => Duty::SendEnd,
@@ -253,6 +271,26 @@ mod tests {
         assert_eq!(life.duty(false), Duty::Rest);
         life.close();
         assert_eq!(life.duty(false), Duty::Linger);
+    }
+
+    #[test]
+    fn an_end_that_was_only_announced_is_sent_by_close() {
+        let mut life = Lifecycle::default();
+        life.write_eof().unwrap();
+        life.end_announced();
+        assert_eq!((life.phase(), life.duty(false)), (Phase::Ended, Duty::Rest));
+        assert_eq!(life.check_write(), Err(WriteError::AfterEof));
+        life.close();
+        assert_eq!(life.duty(false), Duty::SendEnd);
+        life.end_sent();
+        assert_eq!(life.duty(false), Duty::Linger);
+    }
+
+    #[test]
+    fn a_tls_failure_closes_without_a_reset_that_could_destroy_the_alert() {
+        let mut life = Lifecycle::default();
+        life.fail(crate::tls::TlsFault::BadRecord.failure("flipped"));
+        assert_eq!(life.duty(true), Duty::Close { reset: false });
     }
 
     #[test]

@@ -38,8 +38,10 @@ pub struct WriteQueue {
     tail: Vec<u8>,
     /// How much of the tail was sent: less than its length, or both are zero.
     tail_sent: usize,
-    /// What is queued in all, in bytes.
+    /// What is queued in all, in bytes, the sealed ones included.
     len: usize,
+    /// What was taken to be encrypted and has not left yet, in bytes before encryption.
+    sealed: usize,
     marks: Watermarks,
     /// Whether `drain` has to wait. Follows `len` through the marks.
     paused: bool,
@@ -74,6 +76,7 @@ impl WriteQueue {
             tail: Vec::new(),
             tail_sent: 0,
             len: 0,
+            sealed: 0,
             marks,
             paused: false,
             corked: true,
@@ -198,7 +201,38 @@ impl WriteQueue {
     #[must_use = "drainers that may go on have to be woken"]
     #[inline]
     pub fn advance(&mut self, n: usize) -> bool {
-        assert!(n <= self.len, "advance({n}) of {} queued bytes", self.len);
+        self.forget(n);
+        self.len -= n;
+        self.update_pause()
+    }
+
+    /// A seal took `n` bytes, from the queue first and then from the message behind it: forgets those of the queue, and
+    /// counts all of them until [`sealed_left`](Self::sealed_left). Returns how many were the message's.
+    pub fn seal(&mut self, n: usize) -> usize {
+        let of_queue = n.min(self.unsealed_len());
+        self.forget(of_queue);
+        self.sealed += n;
+        self.grown(n - of_queue);
+        n - of_queue
+    }
+
+    /// How many bytes are queued and not sealed.
+    #[inline]
+    pub fn unsealed_len(&self) -> usize {
+        self.len - self.sealed
+    }
+
+    /// Everything sealed has left. Returns whether waiting drainers may go on now.
+    #[must_use = "drainers that may go on have to be woken"]
+    pub fn sealed_left(&mut self) -> bool {
+        self.len -= std::mem::take(&mut self.sealed);
+        self.update_pause()
+    }
+
+    /// Frees the first `n` stored bytes.
+    #[inline]
+    fn forget(&mut self, n: usize) {
+        assert!(n <= self.unsealed_len(), "{n} of {} queued bytes", self.unsealed_len());
         let mut left = n;
         while let Some(chunk) = self.earlier.front_mut() {
             if left < chunk.bytes.len() {
@@ -217,8 +251,6 @@ impl WriteQueue {
                 self.tail = Vec::new();
             }
         }
-        self.len -= n;
-        self.update_pause()
     }
 
     /// A gathered send of the queue followed by `data` took `sent` bytes in all: forgets what left, keeps the rest.
@@ -241,6 +273,7 @@ impl WriteQueue {
         self.tail = Vec::new();
         self.tail_sent = 0;
         self.len = 0;
+        self.sealed = 0;
         self.paused = false;
         lost
     }
@@ -351,6 +384,19 @@ mod tests {
         assert_eq!(queue.admit(2), Ok(Urgency::Corked));
         assert_eq!(queue.admit(3), Err(WriteError::Full { len: 3, queued: 8, hard_cap: 10 }));
         assert_eq!(queue.len(), 8);
+    }
+
+    #[test]
+    fn sealed_bytes_count_until_they_left() {
+        let mut queue = WriteQueue::new(Watermarks::new(4, 0).unwrap(), None);
+        queue.push(b"abcdef");
+        assert_eq!(queue.seal(4), 0);
+        assert_eq!((bytes_of(&queue), queue.len(), queue.unsealed_len()), (b"ef".to_vec(), 6, 2));
+        assert_eq!(queue.seal(5), 3);
+        assert_eq!((bytes_of(&queue), queue.len(), queue.peak_len()), (vec![], 9, 9));
+        assert!(queue.is_paused());
+        assert!(queue.sealed_left());
+        assert!(queue.is_empty());
     }
 
     #[test]

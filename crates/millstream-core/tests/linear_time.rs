@@ -25,6 +25,8 @@ mod read_buffer;
 mod read_request;
 #[path = "../src/search.rs"]
 mod search;
+#[path = "../src/tls/fault.rs"]
+mod tls;
 
 use std::cell::Cell;
 

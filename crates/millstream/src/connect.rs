@@ -52,6 +52,9 @@ pub async fn open_unix_connection(
     ConnectOptions::new().open_unix(path).await
 }
 
+/// The two halves of a connection.
+type Pair = (StreamReader, StreamWriter);
+
 /// How to connect: every keyword of asyncio's `open_connection` that makes sense here, with its defaults.
 ///
 /// ```no_run
@@ -69,6 +72,8 @@ pub struct ConnectOptions {
     stagger: Option<Duration>,
     first_family_count: usize,
     timeout: Option<Duration>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::TlsClient>,
 }
 
 impl Default for ConnectOptions {
@@ -80,6 +85,8 @@ impl Default for ConnectOptions {
             stagger: Some(DEFAULT_STAGGER),
             first_family_count: DEFAULT_FIRST_FAMILY_COUNT,
             timeout: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
@@ -115,7 +122,16 @@ impl ConnectOptions {
         self
     }
 
-    /// How long connecting may take in all, name lookup included. Without it the system decides: about two minutes for
+    /// Connects with TLS (asyncio's `ssl`): the pair is handed out when the handshake is over. The name to verify is the
+    /// host, unless the configuration has one.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: crate::tls::TlsClient) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// How long connecting may take in all, name lookup included; a TLS handshake has a deadline of its own. Without it the system decides: about two minutes for
     /// an address that never answers.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -144,7 +160,10 @@ impl ConnectOptions {
             },
         };
         let peer = socket.peer_addr().ok().map(Address::Ip);
-        Ok(self.streams.pair(Transport::Tcp(Socket::new(socket)), peer)?)
+        let pair = self.streams.pair(Transport::Tcp(Socket::new(socket)), peer)?;
+        #[cfg(feature = "tls")]
+        pair.1.connection.set_host(host);
+        self.secure(pair).await
     }
 
     /// Connects to a Unix socket.
@@ -171,10 +190,31 @@ impl ConnectOptions {
                 .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
                 .map_err(failed)?,
         };
-        Ok(self.streams.pair(Transport::Unix(Socket::new(socket)), None)?)
+        self.secure(self.streams.pair(Transport::Unix(Socket::new(socket)), None)?).await
     }
 
-    /// Adopts a connected TCP socket (asyncio's `sock`).
+    /// Begins TLS, if it was asked for.
+    async fn secure(&self, pair: Pair) -> Result<Pair, ConnectError> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let (mut reader, writer) = pair;
+            crate::tls::upgrade::begin(&mut reader, tls).await?;
+            return Ok((reader, writer));
+        }
+        Ok(pair)
+    }
+
+    /// Refuses what adopting cannot do, before the socket is touched.
+    fn check_adopt(&self) -> Result<(), ConnectError> {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return Err(crate::tls::TlsError::NeedsStartTls.into());
+        }
+        Ok(self.streams.check()?)
+    }
+
+    /// Adopts a connected TCP socket (asyncio's `sock`). TLS on it begins with
+    /// [`start_tls`](StreamWriter::start_tls): adopting does not wait, so these options must not ask for it.
     ///
     /// # Errors
     /// [`ConnectError::Adopt`] if it is not connected, or outside a tokio runtime.
@@ -182,7 +222,7 @@ impl ConnectOptions {
         &self,
         socket: std::net::TcpStream,
     ) -> Result<(StreamReader, StreamWriter), ConnectError> {
-        self.streams.check()?;
+        self.check_adopt()?;
         let adopt = || -> io::Result<(TcpStream, SocketAddr)> {
             Handle::try_current().map_err(io::Error::other)?;
             let peer = socket.peer_addr()?;
@@ -202,7 +242,7 @@ impl ConnectOptions {
         &self,
         socket: std::os::unix::net::UnixStream,
     ) -> Result<(StreamReader, StreamWriter), ConnectError> {
-        self.streams.check()?;
+        self.check_adopt()?;
         let adopt = || -> io::Result<UnixStream> {
             Handle::try_current().map_err(io::Error::other)?;
             socket.peer_addr()?;
@@ -221,7 +261,7 @@ impl ConnectOptions {
         &self,
         io: impl AsyncRead + AsyncWrite + Send + 'static,
     ) -> Result<(StreamReader, StreamWriter), ConnectError> {
-        self.streams.check()?;
+        self.check_adopt()?;
         Handle::try_current().map_err(|error| ConnectError::Adopt(io::Error::other(error).into()))?;
         Ok(self.streams.pair(Transport::Io(IoTransport::new(io)), None)?)
     }

@@ -117,6 +117,10 @@ pub enum ConnectError {
     /// An open socket could not be adopted.
     #[error("adopting an open socket: {0}")]
     Adopt(Failure),
+    /// The connection was made, and TLS failed on it.
+    #[cfg(feature = "tls")]
+    #[error("open_connection: {0}")]
+    Tls(#[from] crate::tls::TlsError),
 }
 
 impl ConnectError {
@@ -129,6 +133,8 @@ impl ConnectError {
             | Self::AllFailed { .. }
             | Self::PathFailed { .. } => ErrorClass::BrokenByPeer,
             Self::TimedOut { .. } => ErrorClass::Deadline,
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => error.class(),
         }
     }
 
@@ -140,6 +146,8 @@ impl ConnectError {
                 failure.kind()
             }
             Self::NoAddress { .. } => io::ErrorKind::NotFound,
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => error.kind(),
             Self::TimedOut { .. } => io::ErrorKind::TimedOut,
             Self::AllFailed { attempts, .. } => {
                 let mut kinds = attempts.iter().map(|attempt| attempt.failure.kind());
@@ -251,7 +259,7 @@ const WRONG_ADDRESS: [io::ErrorKind; 3] =
     [io::ErrorKind::AddrInUse, io::ErrorKind::AddrNotAvailable, io::ErrorKind::PermissionDenied];
 
 macro_rules! any_error {
-    ($($variant:ident($error:ty)),* $(,)?) => {
+    ($($(#[$gate:meta])? $variant:ident($error:ty)),* $(,)?) => {
         /// Any error of this crate, for functions that do several things: every other error turns into it by `?`.
         #[derive(Clone, Debug, PartialEq, Eq, Error)]
         #[non_exhaustive]
@@ -259,6 +267,7 @@ macro_rules! any_error {
             $(
                 #[doc = concat!("See [`", stringify!($error), "`].")]
                 #[error(transparent)]
+                $(#[$gate])?
                 $variant(#[from] $error),
             )*
             /// An error of the user's own I/O, for convenience.
@@ -270,7 +279,7 @@ macro_rules! any_error {
             /// Whose doing it was.
             pub fn class(&self) -> ErrorClass {
                 match self {
-                    $(Self::$variant(error) => error.class(),)*
+                    $($(#[$gate])? Self::$variant(error) => error.class(),)*
                     Self::Io(failure) => failure.class(),
                 }
             }
@@ -279,7 +288,7 @@ macro_rules! any_error {
         impl From<Error> for io::Error {
             fn from(error: Error) -> Self {
                 match error {
-                    $(Error::$variant(error) => error.into(),)*
+                    $($(#[$gate])? Error::$variant(error) => error.into(),)*
                     Error::Io(failure) => failure.into(),
                 }
             }
@@ -300,6 +309,8 @@ any_error! {
     Config(ConfigError),
     Connect(ConnectError),
     Serve(ServeError),
+    #[cfg(feature = "tls")] Tls(crate::tls::TlsError),
+    #[cfg(feature = "tls")] TlsConfig(crate::tls::TlsConfigError),
 }
 
 impl From<io::Error> for Error {

@@ -80,6 +80,11 @@ mod stats;
 mod streams;
 mod sync;
 pub mod testing;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 mod transport;
 mod turn;
 mod unix;

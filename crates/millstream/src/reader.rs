@@ -9,7 +9,7 @@ use millstream_core::{
     Separators, SkipError,
 };
 
-use crate::connection::{Connection, ReadEnd};
+use crate::connection::Connection;
 use crate::limited::Limited;
 use crate::sync::Arc;
 use crate::turn::give_way;
@@ -38,7 +38,7 @@ use crate::turn::give_way;
 #[derive(Debug)]
 pub struct StreamReader {
     pub(crate) buffer: ReadBuffer,
-    connection: Arc<Connection>,
+    pub(crate) connection: Arc<Connection>,
     /// What this reader may still take before others get their turn.
     turn_left: usize,
 }
@@ -362,19 +362,16 @@ impl StreamReader {
 
     /// One receive into the buffer. Ready when there is something new: bytes, the end, or a failure.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.connection.poll_receive(cx, self.buffer.spare()) {
-            Poll::Ready(Ok(0) | Err(ReadEnd::Closed)) => self.buffer.feed_eof(),
-            Poll::Ready(Ok(n)) => {
+        match self.connection.poll_fill(cx, &mut self.buffer) {
+            Poll::Ready(n) => {
                 self.turn_left = self.turn_left.saturating_sub(n);
-                self.buffer.commit(n);
+                Poll::Ready(())
             }
-            Poll::Ready(Err(ReadEnd::Failed(failure))) => self.buffer.fail(failure),
             Poll::Pending => {
                 self.turn_left = TURN_LEN;
-                return Poll::Pending;
+                Poll::Pending
             }
         }
-        Poll::Ready(())
     }
 
     /// This reader has had its share: others first. What was written meanwhile is sent, as before any wait.

@@ -24,6 +24,7 @@ enum Cause {
     Error(BoxError),
     Panic(String),
     Accept(Failure),
+    Handshake(Failure),
 }
 
 impl ServerFailure {
@@ -42,6 +43,18 @@ impl ServerFailure {
 
     pub(crate) fn accept(listener: Address, failure: Failure) -> Self {
         Self { address: Some(listener), cause: Cause::Accept(failure) }
+    }
+
+    pub(crate) fn handshake(peer: Option<Address>, failure: Failure) -> Self {
+        Self { address: peer, cause: Cause::Handshake(failure) }
+    }
+
+    /// The failure, if a TLS handshake failed, so that the handler was not called. [`Failure::tls`] says why.
+    pub fn tls_handshake(&self) -> Option<&Failure> {
+        match &self.cause {
+            Cause::Handshake(failure) => Some(failure),
+            _ => None,
+        }
     }
 
     /// The peer of the failed handler's connection, or the listener's address if accepting failed.
@@ -67,6 +80,7 @@ impl fmt::Display for ServerFailure {
             Cause::Error(error) => write!(f, "the handler of the connection from {address} failed: {error}"),
             Cause::Panic(text) => write!(f, "the handler of the connection from {address} panicked: {text}"),
             Cause::Accept(failure) => write!(f, "accepting on {address} pauses: {failure}"),
+            Cause::Handshake(failure) => write!(f, "the TLS handshake with {address} failed: {failure}"),
         }
     }
 }
@@ -76,6 +90,7 @@ impl StdError for ServerFailure {
         match &self.cause {
             Cause::Error(error) => Some(&**error),
             Cause::Accept(failure) => Some(failure),
+            Cause::Handshake(failure) => Some(failure),
             Cause::Panic(_) => None,
         }
     }

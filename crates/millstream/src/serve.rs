@@ -8,13 +8,16 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+
+use millstream_core::{ErrorClass, Failure};
 
 use crate::connection::{Connection, Drive};
 use crate::handler::{BoxError, HandlerWork};
 use crate::reader::StreamReader;
 use crate::report::{Report, ServerFailure, tell};
 use crate::sync;
+use crate::tls::Handshake;
 use crate::turn::Turn;
 use crate::writer::StreamWriter;
 
@@ -34,21 +37,37 @@ pub(crate) struct Serve<Guard> {
 
 /// How far the handler is.
 enum Stage {
-    Called(Option<(Arc<Handler>, StreamReader, StreamWriter)>),
+    Handshaking(Box<Handshake>, Option<Call>),
+    Called(Option<Call>),
     Working(HandlerWork),
     Ended,
 }
+
+/// How a stage ended the handler's part.
+enum Outcome {
+    Done,
+    Failed(BoxError),
+    NoHandshake(Failure),
+}
+
+/// A handler and what it is to be called with.
+type Call = (Arc<Handler>, StreamReader, StreamWriter);
 
 impl<Guard> Serve<Guard> {
     pub(crate) fn new(
         handler: Arc<Handler>,
         halves: (StreamReader, StreamWriter),
+        handshake: Option<Handshake>,
         connection: sync::Arc<Connection>,
         drive: Drive,
         report: Report,
         guard: Guard,
     ) -> Self {
-        let handler = Stage::Called(Some((handler, halves.0, halves.1)));
+        let call = Some((handler, halves.0, halves.1));
+        let handler = match handshake {
+            Some(handshake) => Stage::Handshaking(Box::new(handshake), call),
+            None => Stage::Called(call),
+        };
         Self { handler, drive: Some(drive), connection, report, _guard: guard }
     }
 
@@ -58,8 +77,15 @@ impl<Guard> Serve<Guard> {
         let result = catch_unwind(AssertUnwindSafe(|| self.handler.poll(cx)));
         let failure = match result {
             Ok(Poll::Pending) => return,
-            Ok(Poll::Ready(None)) => None,
-            Ok(Poll::Ready(Some(error))) => Some(ServerFailure::error(self.connection.peer_address(), error)),
+            Ok(Poll::Ready(Outcome::Done)) => None,
+            Ok(Poll::Ready(Outcome::Failed(error))) => {
+                Some(ServerFailure::error(self.connection.peer_address(), error))
+            }
+            Ok(Poll::Ready(Outcome::NoHandshake(failure))) => {
+                // What this server did itself is no news to it.
+                let by_us = failure.class() == ErrorClass::ClosedByUs;
+                (!by_us).then(|| ServerFailure::handshake(self.connection.peer_address(), failure))
+            }
             Err(payload) => Some(ServerFailure::panic(self.connection.peer_address(), &*payload)),
         };
         self.drop_handler();
@@ -102,14 +128,23 @@ impl<Guard: Unpin> Future for Serve<Guard> {
 }
 
 impl Stage {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<BoxError>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if let Self::Handshaking(handshake, call) = self {
+            let Some((_, reader, _)) = call else { return Poll::Ready(Outcome::Done) };
+            if let Err(failure) = ready!(handshake.poll(cx, &mut reader.buffer)) {
+                return Poll::Ready(Outcome::NoHandshake(failure));
+            }
+            *self = Self::Called(call.take());
+        }
         if let Self::Called(call) = self {
-            let Some((handler, reader, writer)) = call.take() else { return Poll::Ready(None) };
+            let Some((handler, reader, writer)) = call.take() else { return Poll::Ready(Outcome::Done) };
             *self = Self::Working(handler(reader, writer));
         }
         match self {
-            Self::Working(work) => work.0.as_mut().poll(cx),
-            Self::Called(_) | Self::Ended => Poll::Ready(None),
+            Self::Working(work) => {
+                work.0.as_mut().poll(cx).map(|error| error.map_or(Outcome::Done, Outcome::Failed))
+            }
+            _ => Poll::Ready(Outcome::Done),
         }
     }
 }

@@ -12,10 +12,11 @@ use crate::address::Address;
 use crate::connection::Connection;
 use crate::error::ServeError;
 use crate::listen::Bound;
-use crate::report::Report;
+use crate::report::{Report, ServerFailure, tell};
 use crate::serve::{Handler, Serve};
 use crate::streams::StreamSettings;
 use crate::sync::{self, Mutex};
+use crate::tls::Secure;
 use crate::transport::Transport;
 
 /// A running server, as asyncio's `Server` with the rules of CPython 3.13.
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     streams: StreamSettings,
     backlog: u32,
     report: Report,
+    /// TLS, and how many handshakes run at once.
+    secure: Option<Secure>,
     state: Mutex<State>,
     /// What others wait for.
     status: watch::Sender<Status>,
@@ -89,12 +92,21 @@ impl Server {
         streams: StreamSettings,
         backlog: u32,
         report: Report,
+        secure: Option<Secure>,
     ) -> Self {
         let addresses = bound.iter().map(|bound| bound.address.clone()).collect();
         let state = State { waiting: bound, addresses, ..State::default() };
         let status = watch::Sender::new(Status::default());
         Self {
-            shared: Arc::new(Shared { handler, streams, backlog, report, state: Mutex::new(state), status }),
+            shared: Arc::new(Shared {
+                handler,
+                streams,
+                backlog,
+                report,
+                secure,
+                state: Mutex::new(state),
+                status,
+            }),
         }
     }
 
@@ -214,7 +226,7 @@ impl Shared {
     /// Gives an accepted connection its task.
     fn serve(self: &Arc<Self>, transport: Transport, peer: Address) {
         let pair = self.streams.driven_pair(transport, Some(peer));
-        let (reader, writer, connection, drive) =
+        let (mut reader, writer, connection, drive) =
             pair.expect("the settings were checked when the server was made");
         let number = {
             let mut state = self.state.lock();
@@ -230,7 +242,15 @@ impl Shared {
         self.status.send_modify(|status| status.connections += 1);
         let guard = ConnectionGuard { shared: Arc::clone(self), number };
         let (handler, report) = (Arc::clone(&self.handler), Arc::clone(&self.report));
-        tokio::spawn(Serve::new(handler, (reader, writer), connection, drive, report, guard));
+        let handshake =
+            self.secure.as_ref().map(|secure| secure.handshake(&connection, &mut reader.buffer)).transpose();
+        match handshake {
+            Ok(handshake) => {
+                let halves = (reader, writer);
+                tokio::spawn(Serve::new(handler, halves, handshake, connection, drive, report, guard));
+            }
+            Err(failure) => tell(&report, ServerFailure::handshake(connection.peer_address(), failure)),
+        }
     }
 
     fn connections(&self) -> Vec<sync::Arc<Connection>> {

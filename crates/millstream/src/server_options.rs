@@ -12,6 +12,7 @@ use crate::resolve::{Query, check_host, resolve};
 use crate::serve::Handler;
 use crate::server::Server;
 use crate::streams::{StreamSettings, stream_setters};
+use crate::tls::Secure;
 use crate::writer::StreamWriter;
 
 /// Starts a TCP server, as asyncio's `start_server`: the handler is called with the two halves of each connection, and
@@ -62,6 +63,10 @@ pub struct ServerOptions {
     mode: Option<u32>,
     unlink: bool,
     report: Report,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::TlsServer>,
+    #[cfg(feature = "tls")]
+    handshakes_at_once: usize,
 }
 
 impl Default for ServerOptions {
@@ -76,6 +81,10 @@ impl Default for ServerOptions {
             mode: None,
             unlink: true,
             report: Arc::new(to_stderr),
+            #[cfg(feature = "tls")]
+            tls: None,
+            #[cfg(feature = "tls")]
+            handshakes_at_once: crate::tls::DEFAULT_HANDSHAKES_AT_ONCE,
         }
     }
 }
@@ -131,7 +140,25 @@ impl ServerOptions {
         self
     }
 
-    /// Who is told of failed handlers and of pauses in accepting, once for each cause. By default, one line on standard
+    /// Serves over TLS (asyncio's `ssl`): handlers are called when the handshake of their connection is over. Each runs in
+    /// the connection's own task, so a peer that never finishes one delays nobody.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: crate::tls::TlsServer) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// How many TLS handshakes may run at once (1,000 by default, at least 1). One more pushes out the oldest of them, so
+    /// peers that never finish one push out each other.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn handshakes_at_once(mut self, most: usize) -> Self {
+        self.handshakes_at_once = most;
+        self
+    }
+
+    /// Who is told of failed handlers, failed TLS handshakes and pauses in accepting, once for each cause. By default, one line on standard
     /// error.
     #[must_use]
     pub fn on_failure(mut self, report: impl Fn(ServerFailure) + Send + Sync + 'static) -> Self {
@@ -235,13 +262,24 @@ impl ServerOptions {
         self.finish(vec![Bound::adopt(socket.into(), self.streams.nodelay)?], handler)
     }
 
+    #[cfg(feature = "tls")]
+    fn secure(&self) -> Option<Secure> {
+        self.tls.clone().map(|tls| Secure::new(tls, self.handshakes_at_once))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn secure(&self) -> Option<Secure> {
+        None
+    }
+
     fn finish<F, R, K>(&self, bound: Vec<Bound>, handler: F) -> Result<Server, ServeError>
     where
         F: Fn(StreamReader, StreamWriter) -> R + Send + Sync + 'static,
         R: HandlerReturn<K>,
     {
         let handler: Arc<Handler> = Arc::new(move |reader, writer| handler(reader, writer).into_work());
-        let server = Server::new(bound, handler, self.streams, self.backlog, Arc::clone(&self.report));
+        let report = Arc::clone(&self.report);
+        let server = Server::new(bound, handler, self.streams, self.backlog, report, self.secure());
         if self.start_serving {
             server.start_serving()?;
         }

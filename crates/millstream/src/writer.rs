@@ -104,15 +104,16 @@ impl StreamWriter {
         self.connection.set_corked(corked);
     }
 
-    /// Whether [`write_eof`](Self::write_eof) is possible: always, on every transport there is so far.
+    /// Whether [`write_eof`](Self::write_eof) is possible: always, except over TLS 1.2.
     pub fn can_write_eof(&self) -> bool {
-        true
+        self.connection.can_write_eof()
     }
 
-    /// Half-closes: the peer sees the end after everything that was written; reading goes on. Idempotent.
+    /// Half-closes: the peer sees the end after everything that was written; reading goes on. Idempotent. Over TLS this is
+    /// a close_notify, and the socket itself stays open both ways until [`close`](Self::close).
     ///
     /// # Errors
-    /// As [`write`](Self::write), except that a second call is no error.
+    /// As [`write`](Self::write), except that a second call is no error; [`WriteError::NoHalfClose`] over TLS 1.2.
     pub fn write_eof(&self) -> Result<(), WriteError> {
         self.connection.write_eof()
     }

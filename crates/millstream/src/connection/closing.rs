@@ -11,6 +11,10 @@ use crate::waiters::Ticket;
 impl Connection {
     pub(crate) fn write_eof(self: &Arc<Self>) -> Result<(), WriteError> {
         self.change(|state, wakes| {
+            if state.tls.as_ref().is_some_and(|tls| !tls.can_half_close()) {
+                state.life.check_write()?;
+                return Err(WriteError::NoHalfClose);
+            }
             state.life.write_eof()?;
             self.advance(state, None, wakes);
             Ok(())

@@ -29,6 +29,11 @@ impl Connection {
     ) -> Task {
         loop {
             let task = state.task();
+            if let Task::SendEnd { closing } = task
+                && state.announce_end(closing)
+            {
+                continue;
+            }
             match task {
                 Task::Flush { .. } if !state.blocked => {
                     if self.flush(state, cx.as_deref_mut(), wakes) != Progress::Empty {
@@ -67,6 +72,9 @@ impl Connection {
         wakes: &mut Wakes,
     ) -> Progress {
         state.counts.flushes += 1;
+        if state.tls.is_some() {
+            return self.flush_sealed(state, &[], cx, wakes).0;
+        }
         while !state.queue.is_empty() {
             let left = state.turn_left;
             if left == 0 {
@@ -115,6 +123,9 @@ impl Connection {
     /// Sends the queue and `data` behind it in one go, without copying `data` unless it does not all leave. What this
     /// turn does not allow stays queued.
     pub(super) fn send_through(&self, state: &mut State, data: &[u8], wakes: &mut Wakes) {
+        if state.tls.is_some() {
+            return self.seal_through(state, data, wakes);
+        }
         let mut sent = 0;
         let room = state.turn_left.saturating_sub(state.queue.len());
         if room > 0 && !state.blocked && self.transport.sends_inline() {
@@ -150,7 +161,12 @@ impl Connection {
     }
 
     /// Books the result of one send. `None`: it took nothing, because the transport is full or has failed.
-    fn count_send(&self, state: &mut State, result: io::Result<usize>, wakes: &mut Wakes) -> Option<usize> {
+    pub(super) fn count_send(
+        &self,
+        state: &mut State,
+        result: io::Result<usize>,
+        wakes: &mut Wakes,
+    ) -> Option<usize> {
         match result {
             Ok(n) => {
                 state.counts.writes += 1;

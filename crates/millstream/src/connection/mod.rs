@@ -12,7 +12,10 @@
 mod closing;
 mod drive;
 mod flush;
+#[cfg(feature = "tls")]
+mod handshake;
 mod reading;
+mod sealed;
 mod task;
 mod writing;
 
@@ -20,12 +23,12 @@ use std::sync::OnceLock;
 use std::task::Waker;
 use std::time::Duration;
 
+use millstream_core::tls::TlsPipe;
 use millstream_core::{Failure, Lifecycle, WriteQueue};
 use tokio::runtime::Handle;
 
 pub(crate) use drive::Drive;
 use flush::TURN_LEN;
-pub(crate) use reading::ReadEnd;
 use task::Task;
 pub(crate) use writing::check_cap;
 
@@ -45,6 +48,9 @@ pub(crate) struct Connection {
     attention: AtomicBool,
     /// Follows `State::reading_over`: once it is true, the reader no longer touches the transport.
     reading_over: AtomicBool,
+    /// Follows `State::tls`: whether what arrives is ciphertext. Set while the reader is in the hands of who sets it, so no
+    /// model has to look at its order.
+    is_sealed: std::sync::atomic::AtomicBool,
     read_stats: ReadStats,
     /// Whether the task that owns this connection's driver has to poll it when the handler has had its turn. False
     /// only while the driver rests, no call is on its way, and nothing was left to do in this turn.
@@ -55,12 +61,17 @@ pub(crate) struct Connection {
     close_deadline: Duration,
     peer: OnceLock<Option<Address>>,
     local: OnceLock<Option<Address>>,
+    /// The name it was opened by: whom a TLS handshake verifies if nobody says otherwise.
+    #[cfg(feature = "tls")]
+    host: OnceLock<Box<str>>,
 }
 
 /// Everything under the lock.
 #[derive(Debug)]
 struct State {
     queue: WriteQueue,
+    /// Between the queue and the transport, once a handshake has begun. Boxed: most connections do without.
+    tls: Option<Box<TlsPipe>>,
     life: Lifecycle,
     /// The last send took less than it was offered: the driver waits for the socket, and nobody else need try.
     blocked: bool,
@@ -163,6 +174,7 @@ impl Connection {
             transport,
             state: Mutex::new(State {
                 queue: WriteQueue::new(settings.watermarks, settings.hard_cap),
+                tls: None,
                 life: Lifecycle::default(),
                 blocked: false,
                 unflushed: false,
@@ -182,12 +194,15 @@ impl Connection {
             }),
             attention: AtomicBool::new(false),
             reading_over: AtomicBool::new(false),
+            is_sealed: std::sync::atomic::AtomicBool::new(false),
             driver_due: AtomicBool::new(true),
             read_stats: ReadStats::default(),
             runtime,
             close_deadline: settings.close_deadline,
             peer: OnceLock::new(),
             local: OnceLock::new(),
+            #[cfg(feature = "tls")]
+            host: OnceLock::new(),
         })
     }
 

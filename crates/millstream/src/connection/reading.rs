@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use millstream_core::Failure;
+use millstream_core::{Failure, ReadBuffer};
 
 use super::{Connection, Driver, ReaderHalf, State, TURN_LEN, Task};
 use crate::sync::{Arc, Ordering};
@@ -18,8 +18,25 @@ pub(crate) enum ReadEnd {
 }
 
 impl Connection {
+    /// One receive into the buffer. Ready when there is something new: bytes, the end, a failure. Over TLS it may also be
+    /// nothing that a reader could see. Returns how many bytes came from the transport.
+    pub(crate) fn poll_fill(self: &Arc<Self>, cx: &mut Context<'_>, buffer: &mut ReadBuffer) -> Poll<usize> {
+        if self.is_sealed.load(Ordering::Relaxed) {
+            return self.poll_fill_sealed(cx, buffer);
+        }
+        match std::task::ready!(self.poll_receive(cx, buffer.spare())) {
+            Ok(0) | Err(ReadEnd::Closed) => buffer.feed_eof(),
+            Ok(n) => {
+                buffer.commit(n);
+                return Poll::Ready(n);
+            }
+            Err(ReadEnd::Failed(failure)) => buffer.fail(failure),
+        }
+        Poll::Ready(0)
+    }
+
     /// One receive into `spare`. `Ready(Ok(0))` is the peer's end.
-    pub(crate) fn poll_receive(
+    pub(super) fn poll_receive(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
         spare: &mut [u8],
@@ -70,7 +87,7 @@ impl Connection {
     pub(crate) fn before_wait(self: &Arc<Self>, cx: &Context<'_>) -> Option<ReadEnd> {
         self.change(|state, wakes| {
             state.turn_left = TURN_LEN;
-            if !state.queue.is_empty() && !state.blocked && self.transport.sends_inline() {
+            if state.has_output() && !state.blocked && self.transport.sends_inline() {
                 self.flush(state, None, wakes);
             }
             if let Some(end) = state.read_end() {

@@ -34,9 +34,18 @@ impl Task {
 }
 
 impl State {
+    /// Whether there is anything that the transport could be given now.
+    #[inline]
+    pub(super) fn has_output(&self) -> bool {
+        match &self.tls {
+            None => !self.queue.is_empty(),
+            Some(tls) => tls.wants_send() || (!self.queue.is_empty() && !tls.is_handshaking()),
+        }
+    }
+
     pub(super) fn task(&self) -> Task {
         let reading = self.reader == ReaderHalf::Reading;
-        match self.life.duty(!self.queue.is_empty()) {
+        match self.life.duty(self.has_output()) {
             Duty::Rest => Task::Rest,
             Duty::Flush => Task::Flush { closing: self.life.is_closing() },
             Duty::SendEnd => Task::SendEnd { closing: self.life.is_closing() },

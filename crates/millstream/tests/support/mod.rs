@@ -2,6 +2,7 @@
 //! generator. Not a test itself.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
+pub mod certificates;
 pub mod namespaces;
 
 use std::future::Future;

@@ -1,0 +1,81 @@
+//! How TLS comes onto a connection: whom to verify, the switch from plaintext, the handshake's steps, and its failure.
+
+use std::task::{Context, Poll, ready};
+
+use millstream_core::tls::{TlsFault, TlsInfo, TlsPipe};
+use millstream_core::{Failure, ReadBuffer};
+
+use super::reading::ReadEnd;
+use super::{Connection, ReaderHalf};
+use crate::sync::{Arc, Ordering};
+
+impl Connection {
+    /// Notes the name this connection was opened by.
+    pub(crate) fn set_host(&self, host: &str) {
+        let _ = self.host.set(host.into());
+    }
+
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.host.get().map(AsRef::as_ref)
+    }
+
+    /// Puts TLS between the queue and the transport: what arrives from now on is ciphertext. Refused, as `false`, while
+    /// anything is queued that has to leave before.
+    pub(crate) fn begin_tls(self: &Arc<Self>, pipe: &mut Option<TlsPipe>) -> bool {
+        self.change(|state, _| {
+            if state.queue.is_empty() && !state.unflushed {
+                state.tls = pipe.take().map(Box::new);
+                self.is_sealed.store(true, Ordering::Relaxed);
+            }
+            state.tls.is_some()
+        })
+    }
+
+    /// Goes on with the handshake. What the peer sends behind it is in the buffer then.
+    pub(crate) fn poll_handshake(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuffer,
+    ) -> Poll<Result<(), Failure>> {
+        loop {
+            let (over, end) = self.change(|state, wakes| {
+                if self.transport.sends_inline() {
+                    self.advance(state, None, wakes);
+                }
+                let over = state.tls.as_ref().is_some_and(|tls| !tls.is_handshaking());
+                let end = match state.read_end() {
+                    Some(ReadEnd::Failed(failure)) => failure,
+                    Some(ReadEnd::Closed) => TlsFault::Cancelled
+                        .failure("this side closed the connection before the TLS handshake was over"),
+                    None => state.sealed_end().err().unwrap_or_else(Failure::aborted),
+                };
+                (over, end)
+            });
+            if over {
+                return Poll::Ready(Ok(()));
+            }
+            if buffer.is_ended() {
+                return Poll::Ready(Err(buffer.failure().cloned().unwrap_or(end)));
+            }
+            ready!(self.poll_fill(cx, buffer));
+        }
+    }
+
+    /// The handshake has failed: nothing is read or written any more, least of all in plaintext.
+    pub(crate) fn end_handshake(self: &Arc<Self>, failure: Failure) {
+        self.change(|state, wakes| {
+            state.reader = ReaderHalf::Ended;
+            self.fail(state, failure, wakes);
+            self.advance(state, None, wakes);
+        });
+    }
+
+    /// Whether TLS was begun, whatever came of it.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.is_sealed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn tls_info(&self) -> Option<TlsInfo> {
+        self.state.lock().tls.as_ref()?.info()
+    }
+}
