@@ -5,8 +5,12 @@ mod echo_client;
 mod echo_server;
 mod http_headers;
 mod open_socket;
+mod tls_upgrade;
 
-use millstream::{BoxError, ConnectOptions, Error, ReadLineError, Server, StreamReader, StreamWriter};
+use millstream::tls::{TlsClient, TlsServer};
+use millstream::{
+    BoxError, ConnectOptions, Error, ReadLineError, Server, ServerOptions, StreamReader, StreamWriter,
+};
 
 type Outcome = Result<(), BoxError>;
 
@@ -25,8 +29,14 @@ async fn main() -> Outcome {
     title("HTTP headers");
     let server = millstream::start_server("127.0.0.1", 0, small_http_server).await?;
     let url = format!("http://127.0.0.1:{}/", port_of(&server));
-    assert_eq!(http_headers::print_http_headers(&url).await?.len(), 3);
+    assert_eq!(http_headers::print_http_headers(&url, None).await?.len(), 3);
     stop(server).await;
+
+    title("HTTP headers over HTTPS, from a server here with a certificate made just now");
+    over_https().await?;
+
+    title("STARTTLS: plaintext becomes TLS on the same two halves");
+    tls_upgrade::upgrade().await?;
 
     title("An open socket, registered to wait for data");
     open_socket::wait_for_data().await?;
@@ -69,6 +79,24 @@ async fn small_http_server(mut reader: StreamReader, writer: StreamWriter) -> Re
         writer.write(b"Server: millstream-demo\r\n")?;
         writer.write(b"Content-Length: 0\r\n\r\n")?;
     }
+    Ok(())
+}
+
+async fn over_https() -> Outcome {
+    let (certificate, key) = tls_upgrade::certificate()?;
+    let options = ServerOptions::new().tls(TlsServer::new(&certificate, &key)?);
+    let server = options.on_failure(|_| {}).start("localhost", 0, small_http_server).await?;
+    let url = format!("https://localhost:{}/", port_of(&server));
+    let tls = TlsClient::builder().root_certificates(&certificate).build()?;
+    assert_eq!(http_headers::print_http_headers(&url, Some(tls)).await?.len(), 3);
+
+    // Without that root, the certificate is worth nothing.
+    let other = TlsClient::builder().root_certificates(tls_upgrade::certificate()?.0).build()?;
+    match http_headers::print_http_headers(&url, Some(other)).await {
+        Err(error) => println!("Error: {error}"),
+        Ok(_) => return Err("a stranger's certificate was accepted".into()),
+    }
+    stop(server).await;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! asyncio Streams in Rust: bounded, cancel-safe reads and automatically corked writes, on tokio.
 //!
-//! A connection is a pair, a [`StreamReader`] and a [`StreamWriter`], the same two types over TCP, Unix sockets, memory
-//! or any adopted byte stream. Names and meaning follow Python's asyncio Streams.
+//! A connection is a pair, a [`StreamReader`] and a [`StreamWriter`], the same two types over TCP, Unix sockets, TLS,
+//! memory or any adopted byte stream. Names and meaning follow Python's asyncio Streams.
 //!
 //! ```no_run
 //! use millstream::{Error, StreamReader, StreamWriter};
@@ -46,7 +46,13 @@
 //! | `skip`, `skip_until` | what was dropped so far is dropped; call it again for the rest |
 //! | `drain`, `wait_closed`, `Server::wait_closed` | nothing changes; no message is ever cut |
 //! | `open_connection` | every attempt is closed at once |
+//! | `start_tls` | the connection is closed: there is no way back into plaintext |
 //! | `Server::serve_forever` | the server goes on |
+//!
+//! # TLS
+//!
+//! One option on each side, or `start_tls` on a live connection: see the module `tls`, behind the feature of that name,
+//! which is on by default.
 //!
 //! # What it needs
 //!

@@ -12,6 +12,8 @@ mod http_headers;
 mod line_chat;
 #[path = "../examples/open_socket.rs"]
 mod open_socket;
+#[path = "../examples/tls_upgrade.rs"]
+mod tls_upgrade;
 
 use millstream::{Error, Server, StreamReader, StreamWriter};
 
@@ -36,9 +38,14 @@ async fn http_headers_come_without_their_line_ends_and_without_the_body() {
     }
     let server = millstream::start_server("127.0.0.1", 0, serve).await.unwrap();
     let url = format!("http://127.0.0.1:{}/path?query", port_of(&server));
-    assert_eq!(http_headers::print_http_headers(&url).await.unwrap(), ["HTTP/1.0 200 OK", "A: 1"]);
-    let error = http_headers::print_http_headers("https://127.0.0.1/").await.unwrap_err();
-    assert!(error.to_string().contains("TLS"), "{error}");
+    assert_eq!(http_headers::print_http_headers(&url, None).await.unwrap(), ["HTTP/1.0 200 OK", "A: 1"]);
+    let error = http_headers::print_http_headers("ftp://127.0.0.1/", None).await.unwrap_err();
+    assert!(error.to_string().contains("ftp"), "{error}");
+}
+
+#[tokio::test]
+async fn a_conversation_goes_on_under_tls_after_its_upgrade() {
+    assert_eq!(tls_upgrade::upgrade().await.unwrap(), "250 under TLS you said: nobody else hears this");
 }
 
 #[tokio::test]

@@ -77,6 +77,11 @@ fn certificate(error: &CertificateError) -> (CertificateFault, String) {
             "its issuer is unknown: no trusted root vouches for it (self-signed, or a root is missing)"
                 .to_owned(),
         ),
+        E::BadSignature => (
+            CertificateFault::Invalid,
+            "the issuer it names did not sign it (a root of the same name is trusted, or someone forged it)"
+                .to_owned(),
+        ),
         E::Revoked => (CertificateFault::Revoked, "its issuer has revoked it".to_owned()),
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
             (CertificateFault::WrongPurpose, format!("it is not for this use: {error}"))
