@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test lint wall loom fuzz-smoke fuzz bench-rust bench-rust-quick doc
+.PHONY: help demo test test-python lint wall loom fuzz-smoke fuzz bench-rust bench-rust-quick doc
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -12,6 +12,9 @@ demo: ## the whole story on loopback, in one go
 
 test: ## every test: unit, matrix, model, corpus, faults, documentation
 	.ci/test
+
+test-python: ## the Python package on every CPython found: its tests, and CPython's own under it
+	.ci/python
 
 lint: wall ## formatting, clippy, documentation, the wall between the rings
 	$(CARGO) fmt --all --check
@@ -38,6 +41,14 @@ bench-rust: ## line echo and bulk beside hand-written epoll and plain tokio; abo
 bench-rust-quick: ## the same in half a minute, too short to judge by
 	$(CARGO) build --release --package millstream-bench --locked
 	target/release/millstream-bench run --quick
+
+bench-tls: ## echo over TLS beside tokio-rustls: lines, messages, bulk, handshakes, memory; about 6 min on an idle machine
+	$(CARGO) build --release --package millstream-bench --locked
+	target/release/millstream-bench run --suite tls
+
+bench-tls-quick: ## the same in a minute, too short to judge by
+	$(CARGO) build --release --package millstream-bench --locked
+	target/release/millstream-bench run --suite tls --quick
 
 doc: ## the documentation, in target/doc
 	$(CARGO) doc --workspace --no-deps

@@ -82,6 +82,11 @@ impl ReadBuffer {
         self.limit
     }
 
+    /// Sets another limit, in bytes; zero counts as one. What is buffered stays.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.max(1);
+    }
+
     /// The unread bytes.
     #[inline]
     pub fn unread(&self) -> &[u8] {

@@ -1,0 +1,63 @@
+//! The native half of the Python package `millstream`: streams over the transports of any asyncio loop.
+//!
+//! Everything that has a meaning, limits, separators, ends, cork, is `millstream-core`'s. This crate moves bytes between
+//! Python objects and those machines; `python/millstream` has the classes that users see, with all that is rare.
+//!
+//! # The rule of the border
+//!
+//! State is behind mutexes that are held for moments: **no Python code runs under one**, so nothing is ever entered twice
+//! and no lock is waited for. What an object of Python's is to be told (`set_result`, `write`, `resume_reading`) is
+//! collected and said after the lock is released; objects are dropped there too.
+
+mod errors;
+mod outbox;
+mod protocol;
+mod reader;
+mod reads;
+mod ready;
+mod scratch;
+mod view;
+mod writer;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::prelude::*;
+
+/// A mutex whose sections leave their data whole, so that a poisoned one can go on.
+#[derive(Debug, Default)]
+pub(crate) struct Lock<T>(Mutex<T>);
+
+impl<T> Lock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Mutex::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the garbage collector, which must not wait.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok()
+    }
+}
+
+/// What `python/millstream` builds its classes on.
+#[pymodule(gil_used = true)]
+mod _core {
+    #[pymodule_export]
+    use crate::outbox::{Link, Outbox};
+    #[pymodule_export]
+    use crate::protocol::ProtocolBase;
+    #[pymodule_export]
+    use crate::reader::ReaderBase;
+    #[pymodule_export]
+    use crate::reads::Read;
+    #[pymodule_export]
+    use crate::ready::Ready;
+    #[pymodule_export]
+    use crate::view::BufferView;
+    #[pymodule_export]
+    use crate::writer::WriterBase;
+}

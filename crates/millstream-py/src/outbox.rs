@@ -1,0 +1,307 @@
+//! What was written and not sent: the core's queue, corked, and the loop's turn at whose end everything leaves.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use millstream_core::WriteQueue;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::types::{PyBytes, PyMemoryView};
+
+use crate::Lock;
+use crate::scratch::{Lent, Scratch};
+
+/// The outgoing side of one connection: shared by its writer, its reader, which flushes before it waits, and its loop.
+#[pyclass(frozen, module = "millstream._core")]
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    state: Lock<State>,
+    link: Py<Link>,
+    /// The transport is closing, or there is another reason to look closer at each `drain`.
+    attention: AtomicBool,
+    /// The reader has more in its buffer, which will be answered as well: answers are worth gathering.
+    more_to_answer: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: WriteQueue,
+    transport: Option<Py<PyAny>>,
+    event_loop: Option<Py<PyAny>>,
+    corked: bool,
+    /// Everything goes to the transport as it comes: it was closed or half-closed, and knows what that means.
+    ended: bool,
+    /// Nothing was written since the reader last waited or the loop's turn last ended.
+    fresh: bool,
+    /// The loop has been asked to flush at the end of its turn.
+    scheduled: bool,
+    /// `drain` has yet to look at the transport's limits for what is queued.
+    unchecked: bool,
+}
+
+impl Outbox {
+    /// Queues a message, or sends it.
+    #[inline]
+    pub(crate) fn write(slf: &Py<Self>, py: Python<'_>, data: &[u8], object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let this = slf.get();
+        let mut state = this.state.lock();
+        // The first message of a turn leaves at once if it answers the only request there is: gathering would gain
+        // nothing and cost a callback at the end of the turn.
+        let is_first = std::mem::take(&mut state.fresh);
+        let now = state.ended
+            || !state.corked
+            || (is_first && !this.more_to_answer.load(Ordering::Relaxed))
+            || state.queue.admit(data.len()).is_ok_and(|urgency| urgency == millstream_core::Urgency::Now);
+        if !now {
+            state.queue.push(data);
+            state.unchecked = true;
+            if state.scheduled {
+                return Ok(());
+            }
+            state.scheduled = true;
+            let event_loop = state.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
+            drop(state);
+            return match event_loop {
+                Some(event_loop) => Link::schedule(&this.link, py, slf, event_loop.bind(py)),
+                None => this.flush(py),
+            };
+        }
+        // A large message is not copied behind the small ones, unless they are all it takes to spare a send.
+        if !state.queue.is_empty() && data.len() < SHARE_LEN && !state.ended {
+            state.queue.push(data);
+            drop(state);
+            return this.flush(py);
+        }
+        drop(state);
+        this.flush(py)?;
+        this.send(py, object, is_first)
+    }
+
+    /// The reader is about to wait: everything leaves, and what comes next is a turn's first.
+    #[inline]
+    pub(crate) fn turn_over(&self, py: Python<'_>) -> PyResult<()> {
+        let mut state = self.state.lock();
+        state.fresh = true;
+        if state.queue.is_empty() {
+            return Ok(());
+        }
+        drop(state);
+        self.flush(py)
+    }
+
+    pub(crate) fn set_more_to_answer(&self, more: bool) {
+        self.more_to_answer.store(more, Ordering::Relaxed);
+    }
+
+    /// Hands everything queued to the transport, in one call.
+    #[inline]
+    pub(crate) fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        let mut state = self.state.lock();
+        if state.queue.is_empty() {
+            return Ok(());
+        }
+        let len = state.queue.len();
+        let data = match state.queue.as_slice() {
+            Some(all) => PyBytes::new(py, all),
+            None => {
+                let parts: Vec<&[u8]> = state.queue.gather().collect();
+                PyBytes::new(py, &parts.concat())
+            }
+        };
+        // Whoever waits for room waits for the transport's, which has a queue of its own.
+        let _ = state.queue.advance(len);
+        drop(state);
+        self.send(py, data.as_any(), false)
+    }
+
+    /// One write of the transport's. After all but a turn's first, looks whether that has closed it: a task that writes
+    /// and drains without end would not hear of it otherwise.
+    fn send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, is_first: bool) -> PyResult<()> {
+        let Some(transport) = self.transport(py) else { return Ok(()) };
+        let transport = transport.bind(py);
+        transport.call_method1(intern!(py, "write"), (data,))?;
+        if !is_first && transport.call_method0(intern!(py, "is_closing"))?.is_truthy()? {
+            self.attention.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn transport(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.lock().transport.as_ref().map(|transport| transport.clone_ref(py))
+    }
+
+    pub(crate) fn set_transport(&self, transport: Option<Py<PyAny>>) {
+        let mut state = self.state.lock();
+        let old = std::mem::replace(&mut state.transport, transport);
+        drop(state);
+        drop(old);
+    }
+
+    /// From here on every message goes to the transport at once.
+    pub(crate) fn end(&self) {
+        self.state.lock().ended = true;
+    }
+
+    pub(crate) fn set_corked(&self, corked: bool) {
+        self.state.lock().corked = corked;
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.state.lock().queue.len()
+    }
+
+    /// Whether `drain` has nothing to wait for here.
+    #[inline]
+    pub(crate) fn is_calm(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.attention.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let mut state = self.state.lock();
+        if !std::mem::take(&mut state.unchecked) {
+            return Ok(true);
+        }
+        let queued = state.queue.len();
+        let transport = state.transport.as_ref().map(|transport| transport.clone_ref(py));
+        drop(state);
+        let Some(transport) = transport else { return Ok(false) };
+        if queued > 0 && high_mark(transport.bind(py)).is_some_and(|high| queued > high) {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Asks for a closer look at the next `drain`.
+    pub(crate) fn alert(&self) {
+        self.attention.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The transport's high watermark, if it tells.
+fn high_mark(transport: &Bound<'_, PyAny>) -> Option<usize> {
+    let limits = transport.call_method0(intern!(transport.py(), "get_write_buffer_limits")).ok()?;
+    limits.get_item(1).ok()?.extract().ok()
+}
+
+#[pymethods]
+impl Outbox {
+    #[new]
+    pub(crate) fn new(transport: Py<PyAny>, event_loop: Py<PyAny>, link: Py<Link>) -> Self {
+        Self {
+            state: Lock::new(State {
+                queue: WriteQueue::default(),
+                transport: Some(transport),
+                event_loop: Some(event_loop),
+                corked: true,
+                ended: false,
+                fresh: true,
+                scheduled: false,
+                unchecked: false,
+            }),
+            link,
+            attention: AtomicBool::new(false),
+            more_to_answer: AtomicBool::new(false),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.link)?;
+        let Some(state) = self.state.try_lock() else { return Ok(()) };
+        visit.call(&state.transport)?;
+        visit.call(&state.event_loop)
+    }
+
+    fn __clear__(&self) {
+        let mut state = self.state.lock();
+        let old = (state.transport.take(), state.event_loop.take());
+        drop(state);
+        drop(old);
+    }
+}
+
+/// One loop's connections with something to send. One callback a turn serves them all.
+#[pyclass(frozen, weakref, module = "millstream._core")]
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    waiting: Lock<Vec<Py<Outbox>>>,
+    /// Where the loop's transports receive.
+    scratch: Lock<Option<Lent>>,
+}
+
+impl Link {
+    /// A view of the buffer to receive into.
+    pub(crate) fn lend(&self, py: Python<'_>) -> PyResult<Py<PyMemoryView>> {
+        if let Some(lent) = &*self.scratch.lock()
+            && !lent.is_held(py)
+        {
+            return Ok(lent.view(py));
+        }
+        let lent = Lent::new(py)?;
+        let view = lent.view(py);
+        let old = self.scratch.lock().replace(lent);
+        drop(old);
+        Ok(view)
+    }
+
+    /// The buffer that was lent last.
+    pub(crate) fn memory(&self, py: Python<'_>) -> PyResult<Py<Scratch>> {
+        let memory = self.scratch.lock().as_ref().map(|lent| lent.memory(py));
+        memory.ok_or_else(|| PyRuntimeError::new_err("buffer_updated() without get_buffer()"))
+    }
+
+    fn schedule(
+        slf: &Py<Self>,
+        py: Python<'_>,
+        outbox: &Py<Outbox>,
+        event_loop: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let mut waiting = slf.get().waiting.lock();
+        waiting.push(outbox.clone_ref(py));
+        let is_first = waiting.len() == 1;
+        drop(waiting);
+        if is_first
+            && let Err(error) = event_loop.call_method1(intern!(py, "call_soon"), (slf,))
+        {
+            // A closed loop has no turns any more.
+            let left = std::mem::take(&mut *slf.get().waiting.lock());
+            for outbox in left {
+                outbox.get().state.lock().scheduled = false;
+                outbox.get().flush(py)?;
+            }
+            drop(error);
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Link {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// The end of a turn: what was not sent by a read that waits is sent now.
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        let mut failed = None;
+        for outbox in waiting {
+            outbox.get().state.lock().scheduled = false;
+            if let Err(error) = outbox.get().turn_over(py) {
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(waiting) = self.waiting.try_lock() else { return Ok(()) };
+        for outbox in waiting.iter() {
+            visit.call(outbox)?;
+        }
+        Ok(())
+    }
+}
+
+/// From here on a message goes to the transport as the object it is.
+const SHARE_LEN: usize = 64 * 1024;

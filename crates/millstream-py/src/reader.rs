@@ -1,0 +1,557 @@
+//! The reading half: the core's buffer, who waits on it, and the transport that is paused when it is full.
+
+use millstream_core::{Answer, ErrorClass, Failure, Flow, ReadBuffer};
+use pyo3::exceptions::{
+    PyAssertionError, PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError,
+};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple, PyType};
+
+use crate::Lock;
+use crate::outbox::Outbox;
+use crate::reads::{Kind, Read};
+use crate::view::BufferView;
+
+/// What `StreamReader` inherits: everything that is done often.
+#[pyclass(frozen, subclass, module = "millstream._core")]
+#[derive(Debug)]
+pub(crate) struct ReaderBase {
+    pub(crate) state: Lock<State>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) buffer: ReadBuffer,
+    /// The future that a read waits on, and what it waits for if it is one of ours: it is woken only for that.
+    pub(crate) waiter: Option<Py<PyAny>>,
+    pub(crate) wanted: Option<Kind>,
+    /// Set by hand, and raised before anything is read.
+    exception: Option<Py<PyAny>>,
+    /// Why the transport was lost: raised behind the bytes that had arrived.
+    lost: Option<Py<PyAny>>,
+    transport: Option<Py<PyAny>>,
+    paused: bool,
+    /// The read that waits has let others go first once already: its item is larger than the buffer's bound.
+    pub(crate) gave_way: bool,
+    eof: bool,
+    event_loop: Option<Py<PyAny>>,
+    /// The arguments that make a future directly, on loops whose `create_future` does nothing else.
+    future_args: Option<Py<PyDict>>,
+    /// What the writer of the same connection has not sent yet: it leaves before a read waits.
+    outbox: Option<Py<Outbox>>,
+}
+
+/// What has to be told to the transport once the lock is released.
+#[must_use]
+pub(crate) enum Tell {
+    Nothing,
+    Pause(Py<PyAny>),
+    Resume(Py<PyAny>),
+}
+
+impl State {
+    /// Brings the transport in line with how full the buffer is.
+    #[inline]
+    pub(crate) fn flow(&mut self, py: Python<'_>, waits: bool) -> Tell {
+        let Some(transport) = &self.transport else { return Tell::Nothing };
+        match self.buffer.flow(waits) {
+            None => Tell::Nothing,
+            Some(Flow::Pause) => {
+                self.paused = true;
+                Tell::Pause(transport.clone_ref(py))
+            }
+            Some(Flow::Resume) => {
+                self.paused = false;
+                Tell::Resume(transport.clone_ref(py))
+            }
+        }
+    }
+
+    /// Whether there is more to read, for the writer to know.
+    #[inline]
+    pub(crate) fn tell_writer(&self) {
+        if let Some(outbox) = &self.outbox {
+            outbox.get().set_more_to_answer(!self.buffer.is_empty());
+        }
+    }
+
+    /// The exception that was set by hand.
+    #[inline]
+    pub(crate) fn raised(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.exception.as_ref().map(|exception| exception.clone_ref(py))
+    }
+
+    /// Why the transport was lost.
+    pub(crate) fn lost(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.lost.as_ref().map(|exception| exception.clone_ref(py))
+    }
+
+    /// The future of a read that can go on now.
+    fn satisfied(&mut self) -> Option<Py<PyAny>> {
+        if let Some(wanted) = &self.wanted
+            && wanted.judge(&mut self.buffer) == Answer::Need
+        {
+            return None;
+        }
+        self.wanted = None;
+        self.waiter.take()
+    }
+
+    /// The read that waits on this future does so no more. Returns the reader's own reference, to be dropped without the
+    /// lock.
+    pub(crate) fn forget(&mut self, future: &Py<PyAny>) -> Option<Py<PyAny>> {
+        if self.waiter.as_ref().is_some_and(|waiter| waiter.is(future)) {
+            self.wanted = None;
+            return self.waiter.take();
+        }
+        None
+    }
+
+    /// Takes bytes in. Runs no Python code; see [`ReaderBase::fed`].
+    #[inline]
+    pub(crate) fn feed(&mut self, py: Python<'_>, data: &[u8]) -> (Option<Py<PyAny>>, Tell) {
+        self.buffer.feed(data);
+        // A read of more than the buffer's bound pauses the transport once as well, and resumes it in its own turn: others
+        // come first that once. After that it would only cost time.
+        let waits = self.waiter.is_some() && self.gave_way;
+        let tell = self.flow(py, waits);
+        if let Tell::Pause(_) = tell {
+            self.gave_way = true;
+            self.wanted = None;
+            return (self.waiter.take(), tell);
+        }
+        (self.satisfied(), tell)
+    }
+}
+
+impl ReaderBase {
+    /// Bytes came from the transport.
+    #[inline]
+    pub(crate) fn received(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        let fed = self.state.lock().feed(py, data);
+        self.fed(py, fed)
+    }
+
+    /// Tells whom bytes that came in concern.
+    #[inline]
+    pub(crate) fn fed(&self, py: Python<'_>, (woken, tell): (Option<Py<PyAny>>, Tell)) -> PyResult<()> {
+        wake(py, woken)?;
+        self.tell(py, tell)
+    }
+
+    pub(crate) fn tell(&self, py: Python<'_>, tell: Tell) -> PyResult<()> {
+        match tell {
+            Tell::Nothing => Ok(()),
+            Tell::Resume(transport) => {
+                transport.bind(py).call_method0(intern!(py, "resume_reading")).map(drop)
+            }
+            Tell::Pause(transport) => {
+                let Err(error) = transport.bind(py).call_method0(intern!(py, "pause_reading")) else {
+                    return Ok(());
+                };
+                if !error.is_instance_of::<PyNotImplementedError>(py) {
+                    return Err(error);
+                }
+                // It cannot be paused: all there is has to be buffered, and it is not asked again.
+                let mut state = self.state.lock();
+                state.paused = false;
+                let forgotten = state.transport.take();
+                drop(state);
+                drop(forgotten);
+                Ok(())
+            }
+        }
+    }
+
+    /// A new future of the reader's loop.
+    pub(crate) fn make_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let state = self.state.lock();
+        let args = state.future_args.as_ref().map(|args| args.clone_ref(py));
+        let event_loop = state.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
+        drop(state);
+        match (args, event_loop) {
+            (Some(args), _) => future_class(py)?.call((), Some(args.bind(py))),
+            (None, Some(event_loop)) => event_loop.bind(py).call_method0(intern!(py, "create_future")),
+            (None, None) => Err(PyRuntimeError::new_err("this reader has no event loop")),
+        }
+    }
+
+    /// Everything that was written and not sent leaves before a read waits.
+    #[inline]
+    pub(crate) fn flush_writer(&self, py: Python<'_>) -> PyResult<()> {
+        let outbox = self.state.lock().outbox.as_ref().map(|outbox| outbox.clone_ref(py));
+        match outbox {
+            Some(outbox) => outbox.get().turn_over(py),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn set_outbox(&self, outbox: Py<Outbox>) {
+        let old = self.state.lock().outbox.replace(outbox);
+        drop(old);
+    }
+
+    pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let event_loop = self.state.lock().event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
+        let event_loop = event_loop.ok_or_else(|| PyRuntimeError::new_err("this reader has no event loop"))?;
+        Ok(event_loop.into_bound(py))
+    }
+
+    #[inline]
+    fn read_of(slf: PyRef<'_, Self>, kind: Kind, deadline: Option<f64>) -> PyResult<Py<Read>> {
+        let py = slf.py();
+        Py::new(py, Read::new(slf.into(), kind, deadline))
+    }
+}
+
+/// Lets a waiting read go on. A future that is done (its read was cancelled) is left alone.
+#[inline]
+pub(crate) fn wake(py: Python<'_>, waiter: Option<Py<PyAny>>) -> PyResult<()> {
+    let Some(waiter) = waiter else { return Ok(()) };
+    let waiter = waiter.bind(py);
+    match waiter.call_method1(intern!(py, "set_result"), (py.None(),)) {
+        Ok(_) => Ok(()),
+        Err(error) => match waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+            true => Ok(()),
+            false => Err(error),
+        },
+    }
+}
+
+/// `asyncio.Future`.
+fn future_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "asyncio", "Future")
+}
+
+#[pymethods]
+impl ReaderBase {
+    /// Takes any arguments: subclasses have constructors of their own.
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let buffer = ReadBuffer::new(millstream_core::DEFAULT_LIMIT);
+        Ok(Self {
+            state: Lock::new(State {
+                buffer: buffer.map_err(|error| PyValueError::new_err(error.to_string()))?,
+                waiter: None,
+                wanted: None,
+                exception: None,
+                lost: None,
+                transport: None,
+                paused: false,
+                gave_way: false,
+                eof: false,
+                event_loop: None,
+                future_args: None,
+                outbox: None,
+            }),
+        })
+    }
+
+    /// What `__init__` finds out: the limit, the loop, and how futures are made on it.
+    fn _setup(&self, limit: usize, event_loop: Py<PyAny>, future_args: Option<Py<PyDict>>) {
+        let mut state = self.state.lock();
+        state.buffer.set_limit(limit);
+        let old = (state.event_loop.replace(event_loop), state.future_args.take());
+        state.future_args = future_args;
+        drop(state);
+        drop(old);
+    }
+
+    #[pyo3(signature = (*, limit = None, deadline = None))]
+    fn readline(slf: PyRef<'_, Self>, limit: Option<usize>, deadline: Option<f64>) -> PyResult<Py<Read>> {
+        Self::read_of(slf, Kind::Line { limit }, deadline)
+    }
+
+    #[pyo3(signature = (n = -1, *, deadline = None))]
+    fn read(slf: PyRef<'_, Self>, n: isize, deadline: Option<f64>) -> PyResult<Py<Read>> {
+        let kind = usize::try_from(n).map_or(Kind::All, |max| Kind::Some { max });
+        Self::read_of(slf, kind, deadline)
+    }
+
+    #[pyo3(signature = (n, *, deadline = None))]
+    fn readexactly(slf: PyRef<'_, Self>, n: isize, deadline: Option<f64>) -> PyResult<Py<Read>> {
+        Self::read_of(slf, usize::try_from(n).map_or(Kind::Negative, Kind::Exactly), deadline)
+    }
+
+    #[pyo3(signature = (separator = None, *, limit = None, deadline = None))]
+    fn readuntil(
+        slf: PyRef<'_, Self>,
+        separator: Option<Bound<'_, PyAny>>,
+        limit: Option<usize>,
+        deadline: Option<f64>,
+    ) -> PyResult<Py<Read>> {
+        let kind = match separator {
+            None => Kind::until(vec![b"\n".to_vec()], limit),
+            Some(separator) => Kind::until(crate::reads::separators(&separator)?, limit),
+        };
+        Self::read_of(slf, kind, deadline)
+    }
+
+    #[pyo3(signature = (n = None, *, deadline = None))]
+    fn peek(slf: PyRef<'_, Self>, n: Option<usize>, deadline: Option<f64>) -> PyResult<Py<Read>> {
+        Self::read_of(slf, Kind::Peek { max: n.unwrap_or(usize::MAX) }, deadline)
+    }
+
+    #[pyo3(signature = (max = None, *, limit = None, deadline = None))]
+    fn readlines(
+        slf: PyRef<'_, Self>,
+        max: Option<usize>,
+        limit: Option<usize>,
+        deadline: Option<f64>,
+    ) -> PyResult<Py<Read>> {
+        Self::read_of(slf, Kind::Lines { most: max.unwrap_or(usize::MAX), limit }, deadline)
+    }
+
+    #[pyo3(signature = (buffer, *, deadline = None))]
+    fn readinto(
+        slf: PyRef<'_, Self>,
+        buffer: Bound<'_, PyAny>,
+        deadline: Option<f64>,
+    ) -> PyResult<Py<Read>> {
+        let py = slf.py();
+        let view = PyMemoryView::from(&buffer)?;
+        if view.getattr(intern!(py, "readonly"))?.is_truthy()? {
+            return Err(PyTypeError::new_err("readinto() needs a writable buffer"));
+        }
+        let view = view.call_method1(intern!(py, "cast"), ("B",))?;
+        let max = view.len()?;
+        Self::read_of(slf, Kind::Into { view: view.unbind(), max }, deadline)
+    }
+
+    fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __anext__(slf: PyRef<'_, Self>) -> PyResult<Py<Read>> {
+        Self::read_of(slf, Kind::Next, None)
+    }
+
+    fn feed_data(&self, py: Python<'_>, data: Bound<'_, PyAny>) -> PyResult<()> {
+        if self.state.lock().eof {
+            return Err(PyAssertionError::new_err("feed_data after feed_eof"));
+        }
+        if let Ok(data) = data.cast::<PyBytes>() {
+            let data = data.as_bytes();
+            return if data.is_empty() { Ok(()) } else { self.received(py, data) };
+        }
+        let data = crate::writer::snapshot(&data)?;
+        if data.is_empty() { Ok(()) } else { self.received(py, &data) }
+    }
+
+    fn feed_eof(&self, py: Python<'_>) -> PyResult<()> {
+        let mut state = self.state.lock();
+        state.eof = true;
+        state.buffer.feed_eof();
+        state.wanted = None;
+        let waiter = state.waiter.take();
+        drop(state);
+        wake(py, waiter)
+    }
+
+    fn at_eof(&self) -> bool {
+        let state = self.state.lock();
+        state.eof && state.buffer.is_empty()
+    }
+
+    fn exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let state = self.state.lock();
+        state.exception.as_ref().or(state.lost.as_ref()).map(|exception| exception.clone_ref(py))
+    }
+
+    /// By hand: raised at once, before what is buffered, as asyncio does.
+    fn set_exception(&self, py: Python<'_>, exc: Py<PyAny>) -> PyResult<()> {
+        let mut state = self.state.lock();
+        let old = state.exception.replace(exc.clone_ref(py));
+        state.wanted = None;
+        let waiter = state.waiter.take();
+        drop(state);
+        drop(old);
+        throw_into(py, waiter, exc)
+    }
+
+    /// By the transport: raised behind what is buffered.
+    fn _connection_failed(&self, py: Python<'_>, exc: Py<PyAny>) -> PyResult<()> {
+        let text = exc.bind(py).str().map_or_else(|_| String::new(), |text| text.to_string());
+        let failure = Failure::new(std::io::ErrorKind::ConnectionReset, text, ErrorClass::BrokenByPeer);
+        let mut state = self.state.lock();
+        let old = state.lost.replace(exc);
+        state.buffer.fail(failure);
+        state.wanted = None;
+        let waiter = state.waiter.take();
+        drop(state);
+        drop(old);
+        // The read finds out by itself whether what is buffered answers it.
+        wake(py, waiter)
+    }
+
+    fn set_transport(&self, transport: Py<PyAny>) -> PyResult<()> {
+        let mut state = self.state.lock();
+        if state.transport.is_some() {
+            drop(state);
+            return Err(PyAssertionError::new_err("Transport already set"));
+        }
+        state.transport = Some(transport);
+        Ok(())
+    }
+
+    fn _wakeup_waiter(&self, py: Python<'_>) -> PyResult<()> {
+        let mut state = self.state.lock();
+        state.wanted = None;
+        let waiter = state.waiter.take();
+        drop(state);
+        wake(py, waiter)
+    }
+
+    fn _maybe_resume_transport(&self, py: Python<'_>) -> PyResult<()> {
+        let tell = self.state.lock().flow(py, false);
+        self.tell(py, tell)
+    }
+
+    /// How many bytes are buffered.
+    #[getter]
+    fn buffered(&self) -> usize {
+        self.state.lock().buffer.len()
+    }
+
+    #[getter(_buffer)]
+    fn buffer_view(slf: PyRef<'_, Self>) -> BufferView {
+        BufferView::new(slf.into())
+    }
+
+    #[setter(_buffer)]
+    fn set_buffer(&self, data: Bound<'_, PyAny>) -> PyResult<()> {
+        let data = crate::writer::snapshot(&data)?;
+        let mut state = self.state.lock();
+        let len = state.buffer.len();
+        state.buffer.consume(len);
+        state.buffer.feed(&data);
+        Ok(())
+    }
+
+    #[getter]
+    fn _limit(&self) -> usize {
+        self.state.lock().buffer.limit()
+    }
+
+    #[setter(_limit)]
+    fn set_limit(&self, limit: usize) {
+        self.state.lock().buffer.set_limit(limit);
+    }
+
+    #[getter]
+    fn _eof(&self) -> bool {
+        self.state.lock().eof
+    }
+
+    #[setter(_eof)]
+    fn set_eof(&self, eof: bool) {
+        let mut state = self.state.lock();
+        state.eof = eof;
+        if eof {
+            state.buffer.feed_eof();
+        }
+    }
+
+    #[getter]
+    fn _paused(&self) -> bool {
+        self.state.lock().paused
+    }
+
+    #[getter]
+    fn _waiter(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.lock().waiter.as_ref().map(|waiter| waiter.clone_ref(py))
+    }
+
+    #[setter(_waiter)]
+    fn set_waiter(&self, waiter: Option<Py<PyAny>>) {
+        let mut state = self.state.lock();
+        state.wanted = None;
+        let old = std::mem::replace(&mut state.waiter, waiter);
+        drop(state);
+        drop(old);
+    }
+
+    #[getter]
+    fn _exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.exception(py)
+    }
+
+    #[setter(_exception)]
+    fn set_exception_attribute(&self, exception: Option<Py<PyAny>>) {
+        let mut state = self.state.lock();
+        let old = std::mem::replace(&mut state.exception, exception);
+        drop(state);
+        drop(old);
+    }
+
+    #[getter]
+    fn _transport(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.lock().transport.as_ref().map(|transport| transport.clone_ref(py))
+    }
+
+    #[setter(_transport)]
+    fn set_transport_attribute(&self, transport: Option<Py<PyAny>>) {
+        let mut state = self.state.lock();
+        let old = std::mem::replace(&mut state.transport, transport);
+        drop(state);
+        drop(old);
+    }
+
+    #[getter]
+    fn _loop(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.lock().event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py))
+    }
+
+    #[setter(_loop)]
+    fn set_loop(&self, event_loop: Option<Py<PyAny>>) {
+        let mut state = self.state.lock();
+        let old = (std::mem::replace(&mut state.event_loop, event_loop), state.future_args.take());
+        drop(state);
+        drop(old);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(state) = self.state.try_lock() else { return Ok(()) };
+        for object in [
+            &state.waiter,
+            &state.exception,
+            &state.lost,
+            &state.transport,
+            &state.event_loop,
+        ] {
+            visit.call(object)?;
+        }
+        visit.call(&state.future_args)?;
+        visit.call(&state.outbox)
+    }
+
+    fn __clear__(&self) {
+        let mut state = self.state.lock();
+        let old = (
+            state.waiter.take(),
+            state.exception.take(),
+            state.lost.take(),
+            state.transport.take(),
+            state.event_loop.take(),
+            state.future_args.take(),
+            state.outbox.take(),
+        );
+        drop(state);
+        drop(old);
+    }
+}
+
+/// Lets a waiting read fail. A future that is done (its read was cancelled) is left alone.
+pub(crate) fn throw_into(py: Python<'_>, waiter: Option<Py<PyAny>>, exc: Py<PyAny>) -> PyResult<()> {
+    let Some(waiter) = waiter else { return Ok(()) };
+    let waiter = waiter.bind(py);
+    if waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+        return Ok(());
+    }
+    waiter.call_method1(intern!(py, "set_exception"), (exc,)).map(drop)
+}

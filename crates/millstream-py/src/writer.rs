@@ -1,0 +1,177 @@
+//! The writing half: `write` queues, `drain` is free when there is nothing to wait for.
+
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyTuple};
+
+use crate::outbox::{Link, Outbox};
+use crate::protocol::ProtocolBase;
+use crate::reader::ReaderBase;
+use crate::ready::Ready;
+
+/// What `StreamWriter` inherits: everything that is done often.
+#[pyclass(frozen, subclass, module = "millstream._core")]
+#[derive(Debug)]
+pub(crate) struct WriterBase {
+    parts: OnceLock<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    outbox: Py<Outbox>,
+    /// Where it is ours and unchanged, `drain` looks into it directly.
+    protocol: Option<Py<ProtocolBase>>,
+    reader: Option<Py<ReaderBase>>,
+}
+
+impl WriterBase {
+    #[inline]
+    fn parts(&self) -> PyResult<&Parts> {
+        self.parts.get().ok_or_else(|| {
+            pyo3::exceptions::PyRuntimeError::new_err("StreamWriter.__init__() was not called")
+        })
+    }
+}
+
+/// The bytes of a bytes-like object as they are now.
+pub(crate) fn snapshot(data: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    if let Ok(bytes) = data.cast::<PyBytes>() {
+        return Ok(bytes.as_bytes().to_vec());
+    }
+    if let Ok(array) = data.cast::<PyByteArray>() {
+        return Ok(array.to_vec());
+    }
+    let view = PyMemoryView::from(data)?;
+    let bytes = view.call_method0(intern!(data.py(), "tobytes"))?;
+    Ok(bytes.cast::<PyBytes>()?.as_bytes().to_vec())
+}
+
+#[pymethods]
+impl WriterBase {
+    /// Takes any arguments: subclasses have constructors of their own.
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { parts: OnceLock::new() }
+    }
+
+    /// What `__init__` finds out.
+    fn _setup(
+        &self,
+        py: Python<'_>,
+        transport: Py<PyAny>,
+        event_loop: Py<PyAny>,
+        link: Py<Link>,
+        protocol: Option<Py<ProtocolBase>>,
+        reader: Option<Py<ReaderBase>>,
+    ) -> PyResult<()> {
+        let outbox = Py::new(py, Outbox::new(transport, event_loop, link))?;
+        if let Some(reader) = &reader {
+            reader.get().set_outbox(outbox.clone_ref(py));
+        }
+        let _ = self.parts.set(Parts { outbox, protocol, reader });
+        Ok(())
+    }
+
+    #[inline]
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = data.py();
+        let outbox = &self.parts()?.outbox;
+        if let Ok(bytes) = data.cast::<PyBytes>() {
+            let content = bytes.as_bytes();
+            return if content.is_empty() { Ok(()) } else { Outbox::write(outbox, py, content, data) };
+        }
+        if !data.is_instance_of::<PyByteArray>() && !data.is_instance_of::<PyMemoryView>() {
+            let kind = data.get_type().name()?;
+            return Err(PyTypeError::new_err(format!(
+                "data argument must be a bytes-like object, not {:?}",
+                kind.to_string()
+            )));
+        }
+        // What can change later is sent as it is now.
+        let content = PyBytes::new(py, &snapshot(data)?);
+        match content.as_bytes() {
+            [] => Ok(()),
+            bytes => Outbox::write(outbox, py, bytes, content.as_any()),
+        }
+    }
+
+    fn writelines(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let joined = PyBytes::new(py, b"").call_method1(intern!(py, "join"), (data,))?;
+        self.write(&joined)
+    }
+
+    fn drain(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let parts = slf.get().parts()?;
+        if let Some(protocol) = &parts.protocol {
+            let protocol = protocol.get();
+            let is_calm = !protocol.paused.load(Ordering::Relaxed)
+                && !protocol.lost.load(Ordering::Relaxed)
+                && parts.outbox.get().is_calm(py)?;
+            if is_calm {
+                return Ready::get(py);
+            }
+        }
+        slf.call_method0(intern!(py, "_drain")).map(Bound::unbind)
+    }
+
+    /// Sends what is queued.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        self.parts()?.outbox.get().flush(py)
+    }
+
+    /// Whether messages are gathered (the default) or each is sent at once.
+    #[pyo3(signature = (corked = true))]
+    fn cork(&self, py: Python<'_>, corked: bool) -> PyResult<()> {
+        let outbox = self.parts()?.outbox.get();
+        outbox.set_corked(corked);
+        if corked { Ok(()) } else { outbox.flush(py) }
+    }
+
+    /// How many bytes are queued here, not counting those of the transport.
+    #[getter]
+    fn corked(&self) -> PyResult<usize> {
+        Ok(self.parts()?.outbox.get().queued())
+    }
+
+    /// Sends what is queued; from here on everything goes to the transport as it comes.
+    fn _end(&self, py: Python<'_>) -> PyResult<()> {
+        let outbox = self.parts()?.outbox.get();
+        outbox.flush(py)?;
+        outbox.end();
+        outbox.alert();
+        Ok(())
+    }
+
+    #[getter]
+    fn _transport(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.parts.get()?.outbox.get().transport(py)
+    }
+
+    #[setter(_transport)]
+    fn set_transport(&self, transport: Option<Py<PyAny>>) -> PyResult<()> {
+        self.parts()?.outbox.get().set_transport(transport);
+        Ok(())
+    }
+
+    /// With what was written before on its way: who writes to it directly, writes behind that.
+    #[getter]
+    fn transport(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let outbox = self.parts()?.outbox.get();
+        outbox.flush(py)?;
+        Ok(outbox.transport(py))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(parts) = self.parts.get() else { return Ok(()) };
+        visit.call(&parts.outbox)?;
+        visit.call(&parts.protocol)?;
+        visit.call(&parts.reader)
+    }
+}

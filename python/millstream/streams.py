@@ -1,0 +1,479 @@
+"""The classes and functions of asyncio's streams, on the native core.
+
+What is done often is native (``_core``); here is what is rare: constructors, closing, upgrades, messages, warnings. The
+semantics are those of the newest CPython on every version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import copy
+import socket
+import sys
+import warnings
+import weakref
+from asyncio import coroutines, events, format_helpers
+from asyncio.log import logger
+
+from . import _core
+from ._clients import Clients
+
+__all__ = [
+    "FlowControlMixin",
+    "StreamReader",
+    "StreamReaderProtocol",
+    "StreamWriter",
+    "open_connection",
+    "start_server",
+]
+
+_DEFAULT_LIMIT = 2**16
+
+#: What each loop's connections share: the buffer they receive into, and who flushes at the end of a turn.
+_links: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _link_of(loop):
+    try:
+        link = _links.get(loop)
+        if link is None:
+            link = _links[loop] = _core.Link()
+    except TypeError:  # a loop that takes no weak references: its connections share nothing
+        link = _core.Link()
+    return link
+
+
+def _future_args(loop):
+    """The arguments for making a future directly, where ``loop.create_future()`` does nothing else."""
+    if getattr(type(loop), "create_future", None) is asyncio.BaseEventLoop.create_future:
+        return {"loop": loop}
+    return None
+
+
+class FlowControlMixin(asyncio.Protocol):
+    """Reusable flow control logic for ``StreamWriter.drain()``, as asyncio's."""
+
+    def __init__(self, loop=None):
+        self._loop = events.get_event_loop() if loop is None else loop
+        self._paused = False
+        self._drain_waiters = collections.deque()
+        self._connection_lost = False
+
+    def pause_writing(self):
+        assert not self._paused
+        self._paused = True
+        if self._loop.get_debug():
+            logger.debug("%r pauses writing", self)
+
+    def resume_writing(self):
+        assert self._paused
+        self._paused = False
+        if self._loop.get_debug():
+            logger.debug("%r resumes writing", self)
+        for waiter in self._drain_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def connection_lost(self, exc):
+        self._connection_lost = True
+        if not self._paused:
+            return
+        for waiter in self._drain_waiters:
+            if not waiter.done():
+                if exc is None:
+                    waiter.set_result(None)
+                else:
+                    waiter.set_exception(_own(exc))
+
+    async def _drain_helper(self):
+        if self._connection_lost:
+            raise ConnectionResetError("Connection lost")
+        if not self._paused:
+            return
+        waiter = self._loop.create_future()
+        self._drain_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            self._drain_waiters.remove(waiter)
+
+    def _get_close_waiter(self, stream):
+        raise NotImplementedError
+
+
+def _own(exc):
+    """An exception object for one waiter alone: those who raise one object from several places spoil its traceback."""
+    try:
+        mine = copy.copy(exc)
+    except Exception:  # noqa: BLE001 - whatever a foreign class does when it is copied
+        return exc
+    if type(mine) is not type(exc):
+        return exc
+    mine.__cause__ = exc.__cause__
+    mine.__context__ = exc.__context__
+    mine.__suppress_context__ = exc.__suppress_context__
+    return mine.with_traceback(exc.__traceback__)
+
+
+class StreamReaderProtocol(_core.ProtocolBase, FlowControlMixin, asyncio.Protocol, asyncio.BufferedProtocol):
+    """Between a transport and a ``StreamReader``. Transports that can receive into its buffer do."""
+
+    _source_traceback = None
+
+    def __init__(self, stream_reader, client_connected_cb=None, loop=None):
+        FlowControlMixin.__init__(self, loop=loop)
+        self._set_link(_link_of(self._loop))
+        if stream_reader is not None:
+            self._set_reader(weakref.ref(stream_reader), _is_direct(self, stream_reader))
+            self._source_traceback = stream_reader._source_traceback
+        else:
+            self._set_reader(None, False)
+        if client_connected_cb is not None:
+            # Made by a server: the reader is kept until the connection is established.
+            self._strong_reader = stream_reader
+        self._reject_connection = False
+        self._stream_writer = None
+        self._task = None
+        self._transport = None
+        self._client_connected_cb = client_connected_cb
+        self._over_ssl = False
+        self._closed = self._loop.create_future()
+
+    def _replace_transport(self, transport):
+        self._transport = transport
+        self._over_ssl = transport.get_extra_info("sslcontext") is not None
+        reader = self._stream_reader
+        if reader is not None:
+            # Pausing and resuming are the new one's from here on.
+            reader._transport = transport
+
+    def _replace_writer(self, writer):
+        self._replace_transport(writer.transport)
+        self._stream_writer = writer
+
+    def connection_made(self, transport):
+        if self._reject_connection:
+            context = {
+                "message": (
+                    "An open stream was garbage collected prior to "
+                    "establishing network connection; "
+                    'call "stream.close()" explicitly.'
+                )
+            }
+            if self._source_traceback:
+                context["source_traceback"] = self._source_traceback
+            self._loop.call_exception_handler(context)
+            transport.abort()
+            return
+        self._transport = transport
+        reader = self._stream_reader
+        if reader is not None:
+            reader.set_transport(transport)
+        self._over_ssl = transport.get_extra_info("sslcontext") is not None
+        if self._client_connected_cb is not None:
+            writer = StreamWriter(transport, self, reader, self._loop)
+            try:
+                result = self._client_connected_cb(reader, writer)
+            except Exception as exc:  # noqa: BLE001 - whatever a handler raises is reported, and its connection closed
+                self._report(exc, transport)
+                self._strong_reader = None
+                return
+            if coroutines.iscoroutine(result):
+                self._task = self._loop.create_task(result)
+                self._task.add_done_callback(lambda task: self._task_done(task, transport))
+            self._strong_reader = None
+
+    def _task_done(self, task, transport):
+        if task.cancelled():
+            transport.close()
+            return
+        exc = task.exception()
+        if exc is not None:
+            self._report(exc, transport)
+
+    def _report(self, exc, transport):
+        self._loop.call_exception_handler(
+            {
+                "message": "Unhandled exception in client_connected_cb",
+                "exception": exc,
+                "transport": transport,
+            }
+        )
+        transport.close()
+
+    def connection_lost(self, exc):
+        reader = self._stream_reader
+        if reader is not None:
+            if exc is None:
+                reader.feed_eof()
+            else:
+                _fail(reader, _own(exc))
+        if not self._closed.done():
+            if exc is None:
+                self._closed.set_result(None)
+            else:
+                self._closed.set_exception(_own(exc))
+        FlowControlMixin.connection_lost(self, exc)
+        self._set_reader(None, False)
+        self._stream_writer = None
+        self._task = None
+        self._transport = None
+
+    def eof_received(self):
+        reader = self._stream_reader
+        if reader is not None:
+            reader.feed_eof()
+        # Returning true has no effect over TLS but a warning.
+        return not self._over_ssl
+
+    def _get_close_waiter(self, stream):
+        return self._closed
+
+    def __del__(self):
+        # Prevent reports about unhandled exceptions.
+        closed = getattr(self, "_closed", None)
+        if closed is not None and closed.done() and not closed.cancelled():
+            closed.exception()
+
+
+def _is_direct(protocol, reader):
+    """Whether bytes may go from the transport to the reader's buffer without passing through methods that someone has
+    overridden."""
+    return (
+        type(protocol).data_received is _core.ProtocolBase.data_received
+        and isinstance(reader, _core.ReaderBase)
+        and type(reader).feed_data is _core.ReaderBase.feed_data
+    )
+
+
+def _fail(reader, exc):
+    """The transport was lost: what had arrived can still be read, then this is raised."""
+    failed = getattr(reader, "_connection_failed", None)
+    if failed is None or type(reader).set_exception is not _core.ReaderBase.set_exception:
+        reader.set_exception(exc)
+    else:
+        failed(exc)
+
+
+class StreamWriter(_core.WriterBase):
+    """The writing half of a connection. Writes are gathered and leave together: at the latest when the connection's reader
+    waits, or at the end of the loop's turn."""
+
+    def __init__(self, transport, protocol, reader, loop):
+        # The name is looked up when it is needed, so that a patched class is asked for.
+        assert reader is None or isinstance(reader, (StreamReader, _core.ReaderBase))
+        self._protocol = protocol
+        self._reader = reader
+        self._loop = loop
+        is_ours = (
+            isinstance(protocol, StreamReaderProtocol)
+            and type(protocol)._drain_helper is FlowControlMixin._drain_helper
+        )
+        native_reader = reader if isinstance(reader, _core.ReaderBase) else None
+        self._setup(transport, loop, _link_of(loop), protocol if is_ours else None, native_reader)
+        self._complete_fut = loop.create_future()
+        self._complete_fut.set_result(None)
+
+    def __repr__(self):
+        info = [self.__class__.__name__, f"transport={self._transport!r}"]
+        if self._reader is not None:
+            info.append(f"reader={self._reader!r}")
+        return "<{}>".format(" ".join(info))
+
+    def write_eof(self):
+        self._end()
+        return self._transport.write_eof()
+
+    def can_write_eof(self):
+        return self._transport.can_write_eof()
+
+    def close(self):
+        self._end()
+        return self._transport.close()
+
+    def abort(self):
+        """Closes at once; what was not sent is lost."""
+        self._end()
+        self._transport.abort()
+
+    def is_closing(self):
+        return self._transport.is_closing()
+
+    async def wait_closed(self):
+        # Shielded: whoever gives up waiting leaves the others waiting.
+        await asyncio.shield(self._protocol._get_close_waiter(self))
+
+    async def aclose(self, timeout=None):
+        """Closes and waits until it is closed, at most ``timeout`` seconds, after which it is aborted. That the peer broke
+        the connection first is no error."""
+        self.close()
+        try:
+            await asyncio.wait_for(self.wait_closed(), timeout)
+        except asyncio.TimeoutError:
+            self.abort()
+        except OSError:
+            pass
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *exc_info):
+        await self.aclose()
+
+    def get_extra_info(self, name, default=None):
+        return self._transport.get_extra_info(name, default)
+
+    async def _drain(self):
+        """``drain()`` when there is something to wait for, or to report."""
+        self.flush()
+        if self._reader is not None:
+            exc = self._reader.exception()
+            if exc is not None:
+                raise exc
+        if self._transport.is_closing():
+            # Yield, so that connection_lost() may be called: code that writes and drains in a loop would never see the
+            # error otherwise.
+            await asyncio.sleep(0)
+        await self._protocol._drain_helper()
+
+    async def start_tls(
+        self, sslcontext, *, server_hostname=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None
+    ):
+        """Upgrade an existing stream-based connection to TLS. Bytes that have arrived and were not read are part of the
+        handshake."""
+        protocol = self._protocol
+        server_side = protocol._client_connected_cb is not None
+        await self.drain()
+        self.flush()
+        keywords = {} if ssl_shutdown_timeout is None else {"ssl_shutdown_timeout": ssl_shutdown_timeout}
+        transport = self._transport
+        if self._reader is not None and self._reader._buffer:
+            early = bytes(self._reader._buffer)
+            self._reader._buffer.clear()
+            # Called before the handshake begins: what loop.start_tls() calls soon comes behind this.
+            self._loop.call_soon(_feed_tls, self._loop, transport, early)
+        new_transport = await self._loop.start_tls(
+            transport,
+            protocol,
+            sslcontext,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            **keywords,
+        )
+        self._transport = new_transport
+        protocol._replace_transport(new_transport)
+
+    def __del__(self, warnings=warnings):
+        try:
+            transport = self._transport
+            closing = transport is None or transport.is_closing()
+        except Exception:  # noqa: BLE001 - a finalizer has nobody to tell
+            return
+        if not closing:
+            if self._loop.is_closed():
+                warnings.warn("loop is closed", ResourceWarning)
+            else:
+                self.close()
+                warnings.warn(f"unclosed {self!r}", ResourceWarning)
+
+
+def _feed_tls(loop, transport, early):
+    """Gives the TLS protocol that a transport has just got the bytes that had arrived before."""
+    protocol = transport.get_protocol()
+    if hasattr(protocol, "get_buffer"):
+        while early:
+            buffer = memoryview(protocol.get_buffer(len(early)))
+            count = min(len(buffer), len(early))
+            buffer[:count] = early[:count]
+            protocol.buffer_updated(count)
+            early = early[count:]
+    else:
+        # That of 3.10 takes data only once its handshake has begun, which it has at the end of this turn.
+        loop.call_soon(protocol.data_received, early)
+
+
+class StreamReader(_core.ReaderBase):
+    """The reading half of a connection. Reads are bounded by the limit and may be cancelled at any time: nothing is
+    consumed before a read returns."""
+
+    _source_traceback = None
+
+    def __init__(self, limit=_DEFAULT_LIMIT, loop=None):
+        if limit <= 0:
+            raise ValueError("Limit cannot be <= 0")
+        if loop is None:
+            loop = events.get_event_loop()
+        self._setup(limit, loop, _future_args(loop))
+        if loop.get_debug():
+            self._source_traceback = format_helpers.extract_stack(sys._getframe(1))
+
+    def __repr__(self):
+        info = ["StreamReader"]
+        if self.buffered:
+            info.append(f"{self.buffered} bytes")
+        if self._eof:
+            info.append("eof")
+        if self._limit != _DEFAULT_LIMIT:
+            info.append(f"limit={self._limit}")
+        if self._waiter:
+            info.append(f"waiter={self._waiter!r}")
+        if self._exception:
+            info.append(f"exception={self._exception!r}")
+        if self._transport:
+            info.append(f"transport={self._transport!r}")
+        if self._paused:
+            info.append("paused")
+        return "<{}>".format(" ".join(info))
+
+    async def _wait_for_data(self, func_name):
+        """Wait until feed_data() or feed_eof() is called, for subclasses that read the buffer themselves."""
+        if self._waiter is not None:
+            raise RuntimeError(
+                f"{func_name}() called while another coroutine is already waiting for incoming data"
+            )
+        assert not self._eof, "_wait_for_data after EOF"
+        waiter = self._waiter = self._loop.create_future()
+        self._maybe_resume_transport()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+
+def _pair(limit, loop):
+    reader = StreamReader(limit=limit, loop=loop)
+    return reader, StreamReaderProtocol(reader, loop=loop)
+
+
+async def open_connection(host=None, port=None, *, limit=_DEFAULT_LIMIT, **kwds):
+    """A wrapper for create_connection() returning a (reader, writer) pair."""
+    loop = events.get_running_loop()
+    reader, protocol = _pair(limit, loop)
+    transport, _ = await loop.create_connection(lambda: protocol, host, port, **kwds)
+    return reader, StreamWriter(transport, protocol, reader, loop)
+
+
+async def start_server(client_connected_cb, host=None, port=None, *, limit=_DEFAULT_LIMIT, **kwds):
+    """Start a socket server, call back for each client connected."""
+    loop = events.get_running_loop()
+    clients = Clients(limit, loop, client_connected_cb)
+    return clients.of(await loop.create_server(clients.protocol, host, port, **kwds))
+
+
+if hasattr(socket, "AF_UNIX"):
+    __all__ += ["open_unix_connection", "start_unix_server"]
+
+    async def open_unix_connection(path=None, *, limit=_DEFAULT_LIMIT, **kwds):
+        """Similar to `open_connection` but works with UNIX Domain Sockets."""
+        loop = events.get_running_loop()
+        reader, protocol = _pair(limit, loop)
+        transport, _ = await loop.create_unix_connection(lambda: protocol, path, **kwds)
+        return reader, StreamWriter(transport, protocol, reader, loop)
+
+    async def start_unix_server(client_connected_cb, path=None, *, limit=_DEFAULT_LIMIT, **kwds):
+        """Similar to `start_server` but works with UNIX Domain Sockets."""
+        loop = events.get_running_loop()
+        clients = Clients(limit, loop, client_connected_cb)
+        return clients.of(await loop.create_unix_server(clients.protocol, path, **kwds))
