@@ -272,8 +272,6 @@ class StreamWriter(_core.WriterBase):
         )
         native_reader = reader if isinstance(reader, _core.ReaderBase) else None
         self._setup(transport, loop, _link_of(loop), protocol if is_ours else None, native_reader)
-        self._complete_fut = loop.create_future()
-        self._complete_fut.set_result(None)
 
     def __repr__(self):
         info = [self.__class__.__name__, f"transport={self._transport!r}"]

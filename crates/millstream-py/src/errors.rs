@@ -1,7 +1,7 @@
 //! Errors of the core as exceptions of Python: always the standard library's own classes.
 
 use millstream_core::Failure;
-use pyo3::exceptions::{PyOSError, PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyException, PyOSError, PyStopIteration, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
@@ -10,6 +10,17 @@ use pyo3::types::{PyBytes, PyType};
 #[inline]
 pub(crate) fn stop(value: Py<PyAny>) -> PyErr {
     PyStopIteration::new_err((value,))
+}
+
+/// The same, set in the interpreter without an error object of ours between: for `__next__`, which then returns nothing.
+#[inline]
+pub(crate) fn set_stop(_: Python<'_>, value: Py<PyAny>) {
+    // SAFETY: this thread is attached, as the token shows; both objects are alive during the call, which takes references
+    // of its own. A result is never a tuple or an exception, which would be unpacked.
+    #[allow(unsafe_code)]
+    unsafe {
+        pyo3::ffi::PyErr_SetObject(pyo3::ffi::PyExc_StopIteration, value.as_ptr());
+    }
 }
 
 /// `asyncio.IncompleteReadError`.
@@ -48,6 +59,11 @@ fn overrun_text(found: bool) -> &'static str {
 pub(crate) fn timed_out(py: Python<'_>, text: &str) -> PyResult<Py<PyAny>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     Ok(CLASS.import(py, "asyncio.exceptions", "TimeoutError")?.call1((text,))?.unbind())
+}
+
+/// Whether this is no error but a wish to end: Ctrl-C, an exit, a cancellation. It is passed on wherever it comes up.
+pub(crate) fn is_interrupt(py: Python<'_>, error: &PyErr) -> bool {
+    !error.is_instance_of::<PyException>(py)
 }
 
 /// A failure that has no exception of its own.

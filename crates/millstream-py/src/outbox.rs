@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use millstream_core::WriteQueue;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::types::{PyBytes, PyMemoryView};
 
-use crate::Lock;
+use crate::{Lock, errors};
 use crate::scratch::{Lent, Scratch};
 
 /// The outgoing side of one connection: shared by its writer, its reader, which flushes before it waits, and its loop.
@@ -22,6 +22,8 @@ pub(crate) struct Outbox {
     attention: AtomicBool,
     /// The reader has more in its buffer, which will be answered as well: answers are worth gathering.
     more_to_answer: AtomicBool,
+    /// `drain` has yet to look at the transport's limits since the queue began to fill.
+    unchecked: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -36,14 +38,17 @@ struct State {
     fresh: bool,
     /// The loop has been asked to flush at the end of its turn.
     scheduled: bool,
-    /// `drain` has yet to look at the transport's limits for what is queued.
-    unchecked: bool,
 }
 
 impl Outbox {
     /// Queues a message, or sends it.
     #[inline]
-    pub(crate) fn write(slf: &Py<Self>, py: Python<'_>, data: &[u8], object: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(crate) fn write(
+        slf: &Py<Self>,
+        py: Python<'_>,
+        data: &[u8],
+        object: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let this = slf.get();
         let mut state = this.state.lock();
         // The first message of a turn leaves at once if it answers the only request there is: gathering would gain
@@ -54,8 +59,10 @@ impl Outbox {
             || (is_first && !this.more_to_answer.load(Ordering::Relaxed))
             || state.queue.admit(data.len()).is_ok_and(|urgency| urgency == millstream_core::Urgency::Now);
         if !now {
+            if state.queue.is_empty() {
+                this.unchecked.store(true, Ordering::Relaxed);
+            }
             state.queue.push(data);
-            state.unchecked = true;
             if state.scheduled {
                 return Ok(());
             }
@@ -112,7 +119,20 @@ impl Outbox {
         // Whoever waits for room waits for the transport's, which has a queue of its own.
         let _ = state.queue.advance(len);
         drop(state);
-        self.send(py, data.as_any(), false)
+        match self.send(py, data.as_any(), false) {
+            // Written while there was a connection, and lost with it: as in silence as from a transport's own queue.
+            Err(error) if !errors::is_interrupt(py, &error) && self.is_closing(py) => {
+                self.alert();
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn is_closing(&self, py: Python<'_>) -> bool {
+        let Some(transport) = self.transport(py) else { return true };
+        let closing = transport.bind(py).call_method0(intern!(py, "is_closing"));
+        closing.and_then(|closing| closing.is_truthy()).unwrap_or(false)
     }
 
     /// One write of the transport's. After all but a turn's first, looks whether that has closed it: a task that writes
@@ -157,15 +177,16 @@ impl Outbox {
         if self.attention.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        let mut state = self.state.lock();
-        if !std::mem::take(&mut state.unchecked) {
+        if !self.unchecked.load(Ordering::Relaxed) {
             return Ok(true);
         }
+        self.unchecked.store(false, Ordering::Relaxed);
+        let state = self.state.lock();
         let queued = state.queue.len();
         let transport = state.transport.as_ref().map(|transport| transport.clone_ref(py));
         drop(state);
         let Some(transport) = transport else { return Ok(false) };
-        if queued > 0 && high_mark(transport.bind(py)).is_some_and(|high| queued > high) {
+        if queued > 0 && high_mark(transport.bind(py))?.is_some_and(|high| queued > high) {
             return Ok(false);
         }
         Ok(true)
@@ -178,9 +199,13 @@ impl Outbox {
 }
 
 /// The transport's high watermark, if it tells.
-fn high_mark(transport: &Bound<'_, PyAny>) -> Option<usize> {
-    let limits = transport.call_method0(intern!(transport.py(), "get_write_buffer_limits")).ok()?;
-    limits.get_item(1).ok()?.extract().ok()
+fn high_mark(transport: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
+    let limits = transport.call_method0(intern!(transport.py(), "get_write_buffer_limits"));
+    match limits.and_then(|limits| limits.get_item(1)).and_then(|high| high.extract::<usize>()) {
+        Ok(high) => Ok(Some(high)),
+        Err(error) if errors::is_interrupt(transport.py(), &error) => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 #[pymethods]
@@ -196,11 +221,11 @@ impl Outbox {
                 ended: false,
                 fresh: true,
                 scheduled: false,
-                unchecked: false,
             }),
             link,
             attention: AtomicBool::new(false),
             more_to_answer: AtomicBool::new(false),
+            unchecked: AtomicBool::new(false),
         }
     }
 
@@ -259,18 +284,27 @@ impl Link {
         waiting.push(outbox.clone_ref(py));
         let is_first = waiting.len() == 1;
         drop(waiting);
-        if is_first
-            && let Err(error) = event_loop.call_method1(intern!(py, "call_soon"), (slf,))
-        {
+        if is_first && let Err(error) = event_loop.call_method1(intern!(py, "call_soon"), (slf,)) {
             // A closed loop has no turns any more.
-            let left = std::mem::take(&mut *slf.get().waiting.lock());
-            for outbox in left {
-                outbox.get().state.lock().scheduled = false;
-                outbox.get().flush(py)?;
-            }
-            drop(error);
+            let flushed = slf.get().flush_all(py);
+            return if errors::is_interrupt(py, &error) { Err(error) } else { flushed };
         }
         Ok(())
+    }
+
+    /// Everyone sends. What one fails with stops no other; the first failure is reported, a wish to end before it.
+    fn flush_all(&self, py: Python<'_>) -> PyResult<()> {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        let mut result = Ok(());
+        for outbox in waiting {
+            outbox.get().state.lock().scheduled = false;
+            if let Err(error) = outbox.get().turn_over(py)
+                && (result.is_ok() || errors::is_interrupt(py, &error))
+            {
+                result = Err(error);
+            }
+        }
+        result
     }
 }
 
@@ -283,15 +317,7 @@ impl Link {
 
     /// The end of a turn: what was not sent by a read that waits is sent now.
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        let waiting = std::mem::take(&mut *self.waiting.lock());
-        let mut failed = None;
-        for outbox in waiting {
-            outbox.get().state.lock().scheduled = false;
-            if let Err(error) = outbox.get().turn_over(py) {
-                failed = Some(error);
-            }
-        }
-        failed.map_or(Ok(()), Err)
+        self.flush_all(py)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -300,6 +326,12 @@ impl Link {
             visit.call(outbox)?;
         }
         Ok(())
+    }
+
+    /// A loop that was closed with bytes still waiting for the end of its turn.
+    fn __clear__(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        drop(waiting);
     }
 }
 

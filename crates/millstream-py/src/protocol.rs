@@ -7,7 +7,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyMemoryView, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::Lock;
 use crate::outbox::Link;
@@ -27,9 +27,9 @@ pub(crate) struct ProtocolBase {
 
 impl ProtocolBase {
     fn link(&self) -> PyResult<&Py<Link>> {
-        self.link.get().ok_or_else(|| {
-            PyRuntimeError::new_err("StreamReaderProtocol.__init__() was not called")
-        })
+        self.link
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err("StreamReaderProtocol.__init__() was not called"))
     }
 
     fn reader<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {

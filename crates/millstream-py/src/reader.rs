@@ -1,9 +1,7 @@
 //! The reading half: the core's buffer, who waits on it, and the transport that is paused when it is full.
 
 use millstream_core::{Answer, ErrorClass, Failure, Flow, ReadBuffer};
-use pyo3::exceptions::{
-    PyAssertionError, PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError,
-};
+use pyo3::exceptions::{PyAssertionError, PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -16,7 +14,7 @@ use crate::reads::{Kind, Read};
 use crate::view::BufferView;
 
 /// What `StreamReader` inherits: everything that is done often.
-#[pyclass(frozen, subclass, module = "millstream._core")]
+#[pyclass(frozen, subclass, dict, weakref, module = "millstream._core")]
 #[derive(Debug)]
 pub(crate) struct ReaderBase {
     pub(crate) state: Lock<State>,
@@ -76,6 +74,12 @@ impl State {
         if let Some(outbox) = &self.outbox {
             outbox.get().set_more_to_answer(!self.buffer.is_empty());
         }
+    }
+
+    /// Whether anything came since a read looked, found `seen` bytes and had to wait.
+    #[inline]
+    pub(crate) fn has_news(&self, seen: usize) -> bool {
+        self.buffer.len() != seen || self.buffer.is_ended() || self.exception.is_some()
     }
 
     /// The exception that was set by hand.
@@ -138,8 +142,9 @@ impl ReaderBase {
     /// Tells whom bytes that came in concern.
     #[inline]
     pub(crate) fn fed(&self, py: Python<'_>, (woken, tell): (Option<Py<PyAny>>, Tell)) -> PyResult<()> {
-        wake(py, woken)?;
-        self.tell(py, tell)
+        let woken = wake(py, woken);
+        self.tell(py, tell)?;
+        woken
     }
 
     pub(crate) fn tell(&self, py: Python<'_>, tell: Tell) -> PyResult<()> {
@@ -196,7 +201,8 @@ impl ReaderBase {
 
     pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let event_loop = self.state.lock().event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
-        let event_loop = event_loop.ok_or_else(|| PyRuntimeError::new_err("this reader has no event loop"))?;
+        let event_loop =
+            event_loop.ok_or_else(|| PyRuntimeError::new_err("this reader has no event loop"))?;
         Ok(event_loop.into_bound(py))
     }
 
@@ -214,6 +220,7 @@ pub(crate) fn wake(py: Python<'_>, waiter: Option<Py<PyAny>>) -> PyResult<()> {
     let waiter = waiter.bind(py);
     match waiter.call_method1(intern!(py, "set_result"), (py.None(),)) {
         Ok(_) => Ok(()),
+        Err(error) if crate::errors::is_interrupt(py, &error) => Err(error),
         Err(error) => match waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
             true => Ok(()),
             false => Err(error),
@@ -308,11 +315,7 @@ impl ReaderBase {
     }
 
     #[pyo3(signature = (buffer, *, deadline = None))]
-    fn readinto(
-        slf: PyRef<'_, Self>,
-        buffer: Bound<'_, PyAny>,
-        deadline: Option<f64>,
-    ) -> PyResult<Py<Read>> {
+    fn readinto(slf: PyRef<'_, Self>, buffer: Bound<'_, PyAny>, deadline: Option<f64>) -> PyResult<Py<Read>> {
         let py = slf.py();
         let view = PyMemoryView::from(&buffer)?;
         if view.getattr(intern!(py, "readonly"))?.is_truthy()? {
@@ -367,6 +370,10 @@ impl ReaderBase {
     fn set_exception(&self, py: Python<'_>, exc: Py<PyAny>) -> PyResult<()> {
         let mut state = self.state.lock();
         let old = state.exception.replace(exc.clone_ref(py));
+        if let Some(outbox) = &state.outbox {
+            // `drain` raises it as well.
+            outbox.get().alert();
+        }
         state.wanted = None;
         let waiter = state.waiter.take();
         drop(state);
@@ -376,7 +383,8 @@ impl ReaderBase {
 
     /// By the transport: raised behind what is buffered.
     fn _connection_failed(&self, py: Python<'_>, exc: Py<PyAny>) -> PyResult<()> {
-        let text = exc.bind(py).str().map_or_else(|_| String::new(), |text| text.to_string());
+        // Only to mark the end: what is raised is the exception itself.
+        let text = "the transport was lost";
         let failure = Failure::new(std::io::ErrorKind::ConnectionReset, text, ErrorClass::BrokenByPeer);
         let mut state = self.state.lock();
         let old = state.lost.replace(exc);
@@ -387,6 +395,14 @@ impl ReaderBase {
         drop(old);
         // The read finds out by itself whether what is buffered answers it.
         wake(py, waiter)
+    }
+
+    /// There is no connection any more: what is written goes to the transport as it comes, which knows what that means.
+    fn _end_writer(&self) {
+        if let Some(outbox) = &self.state.lock().outbox {
+            outbox.get().end();
+            outbox.get().alert();
+        }
     }
 
     fn set_transport(&self, transport: Py<PyAny>) -> PyResult<()> {
@@ -517,13 +533,7 @@ impl ReaderBase {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let Some(state) = self.state.try_lock() else { return Ok(()) };
-        for object in [
-            &state.waiter,
-            &state.exception,
-            &state.lost,
-            &state.transport,
-            &state.event_loop,
-        ] {
+        for object in [&state.waiter, &state.exception, &state.lost, &state.transport, &state.event_loop] {
             visit.call(object)?;
         }
         visit.call(&state.future_args)?;

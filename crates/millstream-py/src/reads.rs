@@ -1,5 +1,7 @@
 //! A read: lazy, cancel-safe, and finished without a coroutine's frame when the buffer can answer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use millstream_core::{Answer, Failure, ReadBuffer, Request, Separators};
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -7,28 +9,43 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PySlice, PyTuple};
 
-use crate::reader::{ReaderBase, State, Tell, throw_into};
+use crate::reader::{ReaderBase, State, Tell, throw_into, wake};
 use crate::ready::thrown;
 use crate::{Lock, errors};
 
 /// What is read.
 #[derive(Debug)]
 pub(crate) enum Kind {
-    Line { limit: Option<usize> },
+    Line {
+        limit: Option<usize>,
+    },
     /// A line of `async for`.
     Next,
-    Until { separators: Vec<Vec<u8>>, limit: Option<usize> },
+    Until {
+        separators: Vec<Vec<u8>>,
+        limit: Option<usize>,
+    },
     Exactly(usize),
     /// `readexactly` of less than nothing.
     Negative,
-    Some { max: usize },
+    Some {
+        max: usize,
+    },
     All,
     /// As `Some`, without taking it.
-    Peek { max: usize },
+    Peek {
+        max: usize,
+    },
     /// All complete lines that are there, at least one.
-    Lines { most: usize, limit: Option<usize> },
+    Lines {
+        most: usize,
+        limit: Option<usize>,
+    },
     /// As `Some`, into a memoryview of the caller's bytes, which are `max` many.
-    Into { view: Py<PyAny>, max: usize },
+    Into {
+        view: Py<PyAny>,
+        max: usize,
+    },
 }
 
 impl Kind {
@@ -104,15 +121,24 @@ pub(crate) struct Read {
     kind: Kind,
     /// The loop's time at which waiting ends.
     deadline: Option<f64>,
-    state: Lock<Progress>,
+    finished: AtomicBool,
+    /// It has waited before.
+    waits: AtomicBool,
+    waiting: Lock<Waiting>,
 }
 
-#[derive(Debug)]
-struct Progress {
-    /// The future we wait on, and the timer that ends it.
+/// The future that is waited on, and the timer that ends it.
+#[derive(Debug, Default)]
+struct Waiting {
     future: Option<Py<PyAny>>,
     timer: Option<Py<PyAny>>,
-    finished: bool,
+}
+
+/// What comes next.
+enum Next {
+    /// This future is to be waited for.
+    Wait(Py<PyAny>),
+    Done(Py<PyAny>),
 }
 
 /// How a look at the buffer ended. Exceptions are made from it when the lock is released: making one runs Python code.
@@ -130,28 +156,28 @@ enum Step {
 impl Read {
     #[inline]
     pub(crate) fn new(reader: Py<ReaderBase>, kind: Kind, deadline: Option<f64>) -> Self {
-        let state = Lock::new(Progress { future: None, timer: None, finished: false });
-        Self { reader, kind, deadline, state }
+        Self {
+            reader,
+            kind,
+            deadline,
+            finished: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
+            waiting: Lock::default(),
+        }
     }
 
-    /// Goes on: `Ok` is the future to wait for, `Err` the end, a result in `StopIteration` included.
-    fn step(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+    /// Goes on.
+    #[inline]
+    fn step(slf: &Bound<'_, Self>) -> PyResult<Next> {
         let py = slf.py();
         let this = slf.get();
-        let mut progress = this.state.lock();
-        if progress.finished {
-            drop(progress);
+        if this.finished.load(Ordering::Relaxed) {
             return Err(PyRuntimeError::new_err("cannot reuse already awaited read"));
         }
-        let waited = progress.future.take();
-        let timer = progress.timer.take();
-        drop(progress);
-        if let Some(timer) = timer {
-            timer.bind(py).call_method0(intern!(py, "cancel"))?;
-        }
-        let is_first = waited.is_none();
+        let is_first = !this.waits.load(Ordering::Relaxed);
+        let waited = if is_first { None } else { this.stop_waiting(py)? };
         let reader = this.reader.get();
-        let (step, tell, forgotten) = {
+        let (step, tell, forgotten, seen) = {
             let mut state = reader.state.lock();
             let forgotten = waited.as_ref().and_then(|waited| state.forget(waited));
             let step = look(py, &mut state, &this.kind);
@@ -161,29 +187,68 @@ impl Read {
                 state.tell_writer();
                 state.flow(py, false)
             };
-            (step, tell, forgotten)
+            (step, tell, forgotten, state.buffer.len())
         };
-        drop((waited, forgotten));
-        if let Step::Wait = step {
-            return Self::wait(slf, is_first);
+        drop(waited);
+        if forgotten.is_some() {
+            this.awaited_twice(py, forgotten, &step)?;
         }
-        this.state.lock().finished = true;
+        if let Step::Wait = step {
+            return match Self::wait(slf, is_first, seen)? {
+                Some(future) => Ok(Next::Wait(future)),
+                None => Self::step(slf),
+            };
+        }
+        this.finished.store(true, Ordering::Relaxed);
         reader.tell(py, tell)?;
-        Err(finish(py, &this.kind, step))
+        finish(py, &this.kind, step).map(Next::Done)
     }
 
-    fn wait(slf: &Bound<'_, Self>, is_first: bool) -> PyResult<Py<PyAny>> {
+    /// This read goes on though nobody woke the future that it waits on: either a stranger completed that, or two await
+    /// the same read. Then the other must not wait for ever.
+    #[cold]
+    fn awaited_twice(&self, py: Python<'_>, other: Option<Py<PyAny>>, step: &Step) -> PyResult<()> {
+        let Some(future) = &other else { return Ok(()) };
+        if future.bind(py).call_method0(intern!(py, "done"))?.is_truthy()? {
+            return Ok(());
+        }
+        if let Step::Wait = step {
+            self.finished.store(true, Ordering::Relaxed);
+        }
+        wake(py, other)?;
+        match step {
+            Step::Wait => Err(PyRuntimeError::new_err("this read is being awaited already")),
+            _ => Ok(()),
+        }
+    }
+
+    /// There is one reader at a time.
+    #[cold]
+    fn busy(&self) -> PyErr {
+        self.finished.store(true, Ordering::Relaxed);
+        let name = self.kind.name();
+        PyRuntimeError::new_err(format!(
+            "{name}() called while another coroutine is already waiting for incoming data"
+        ))
+    }
+
+    /// The future to wait for. `None` if there is something new since the look that `seen` bytes: a transport that answers
+    /// within `write` itself.
+    fn wait(slf: &Bound<'_, Self>, is_first: bool, seen: usize) -> PyResult<Option<Py<PyAny>>> {
         let py = slf.py();
         let this = slf.get();
         let reader = this.reader.get();
-        if reader.state.lock().waiter.is_some() {
-            this.state.lock().finished = true;
-            let name = this.kind.name();
-            return Err(PyRuntimeError::new_err(format!(
-                "{name}() called while another coroutine is already waiting for incoming data"
-            )));
-        }
         reader.flush_writer(py)?;
+        {
+            let state = reader.state.lock();
+            if state.waiter.is_some() {
+                drop(state);
+                return Err(this.busy());
+            }
+            if state.has_news(seen) {
+                return Ok(None);
+            }
+        }
         let future = reader.make_future(py)?;
         // As `await future` does, without its iterator between us.
         future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
@@ -192,11 +257,24 @@ impl Read {
             None => None,
             Some(deadline) => {
                 let expire = slf.getattr(intern!(py, "_expire"))?;
-                Some(reader.event_loop(py)?.call_method1(intern!(py, "call_at"), (deadline, expire))?.unbind())
+                Some(
+                    reader.event_loop(py)?.call_method1(intern!(py, "call_at"), (deadline, expire))?.unbind(),
+                )
             }
         };
+        let mut waiting = this.waiting.lock();
+        waiting.future = Some(future.clone_ref(py));
+        waiting.timer = timer;
+        drop(waiting);
+        this.waits.store(true, Ordering::Relaxed);
         let tell = {
             let mut state = reader.state.lock();
+            if state.waiter.is_some() {
+                // Another thread was faster.
+                drop(state);
+                this.abandon(py)?;
+                return Err(this.busy());
+            }
             state.waiter = Some(future.clone_ref(py));
             state.wanted = Some(this.kind.question());
             if is_first {
@@ -204,27 +282,37 @@ impl Read {
             }
             state.flow(py, true)
         };
-        let mut progress = this.state.lock();
-        progress.future = Some(future.clone_ref(py));
-        progress.timer = timer;
-        drop(progress);
-        reader.tell(py, tell)?;
-        Ok(future)
+        if let Err(error) = reader.tell(py, tell) {
+            this.abandon(py)?;
+            return Err(error);
+        }
+        Ok(Some(future))
     }
 
     /// Stops waiting: nothing was consumed, and the next read finds everything.
     fn abandon(&self, py: Python<'_>) -> PyResult<()> {
-        let mut progress = self.state.lock();
-        progress.finished = true;
-        let future = progress.future.take();
-        let timer = progress.timer.take();
-        drop(progress);
+        self.finished.store(true, Ordering::Relaxed);
+        let future = self.stop_waiting(py)?;
         let forgotten = future.as_ref().and_then(|future| self.reader.get().state.lock().forget(future));
         drop((future, forgotten));
-        match timer {
-            Some(timer) => timer.bind(py).call_method0(intern!(py, "cancel")).map(drop),
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// The future that was waited on; its timer is cancelled.
+    fn stop_waiting(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let mut waiting = self.waiting.lock();
+        let future = waiting.future.take();
+        let timer = waiting.timer.take();
+        drop(waiting);
+        if let Some(timer) = timer
+            && let Err(error) = timer.bind(py).call_method0(intern!(py, "cancel"))
+        {
+            // Ctrl-C, for one: the next read must not find this one waiting.
+            let forgotten = future.as_ref().and_then(|future| self.reader.get().state.lock().forget(future));
+            drop(forgotten);
+            return Err(error);
         }
+        Ok(future)
     }
 }
 
@@ -242,6 +330,11 @@ fn look(py: Python<'_>, state: &mut State, kind: &Kind) -> Step {
     }
     if let Some(exception) = state.raised(py) {
         return Step::Raise(exception);
+    }
+    if let Kind::Line { limit } = kind
+        && let Some(len) = state.buffer.ready_line(limit.unwrap_or_else(|| state.buffer.limit()))
+    {
+        return Step::Bytes(bytes(py, state.buffer.lend(len)));
     }
     match kind.judge(&mut state.buffer) {
         Answer::Need => Step::Wait,
@@ -303,35 +396,28 @@ fn put(view: &Bound<'_, PyAny>, data: Py<PyBytes>) -> PyResult<Py<PyAny>> {
 
 /// A result as the end of an awaitable.
 #[inline]
-fn finish(py: Python<'_>, kind: &Kind, step: Step) -> PyErr {
-    let value = match step {
+fn finish(py: Python<'_>, kind: &Kind, step: Step) -> PyResult<Py<PyAny>> {
+    Err(match step {
         Step::Bytes(line) => {
             if let Kind::Next = kind
                 && line.as_bytes(py).is_empty()
             {
-                return PyStopAsyncIteration::new_err(());
+                return Err(PyStopAsyncIteration::new_err(()));
             }
-            match kind {
-                Kind::Into { view, .. } => match put(view.bind(py), line) {
-                    Ok(count) => count,
-                    Err(error) => return error,
-                },
-                _ => line.into_any(),
-            }
+            return match kind {
+                Kind::Into { view, .. } => put(view.bind(py), line),
+                _ => Ok(line.into_any()),
+            };
         }
-        Step::Lines(lines) => match PyList::new(py, lines) {
-            Ok(list) => list.into_any().unbind(),
-            Err(error) => return error,
-        },
-        Step::Incomplete { partial, expected } => return errors::incomplete(py, &partial, expected),
-        Step::Overrun { found, consumed, of_line: true } => return errors::line_overrun(py, found, consumed),
-        Step::Overrun { found, consumed, of_line: false } => return errors::overrun(py, found, consumed),
-        Step::Bad(text) => return PyValueError::new_err(text),
-        Step::Raise(exception) => return PyErr::from_value(exception.into_bound(py)),
-        Step::Failed(failure) => return errors::failed(&failure),
-        Step::Wait => return PyRuntimeError::new_err("a read was finished while it waits"),
-    };
-    errors::stop(value)
+        Step::Lines(lines) => return Ok(PyList::new(py, lines)?.into_any().unbind()),
+        Step::Incomplete { partial, expected } => errors::incomplete(py, &partial, expected),
+        Step::Overrun { found, consumed, of_line: true } => errors::line_overrun(py, found, consumed),
+        Step::Overrun { found, consumed, of_line: false } => errors::overrun(py, found, consumed),
+        Step::Bad(text) => PyValueError::new_err(text),
+        Step::Raise(exception) => PyErr::from_value(exception.into_bound(py)),
+        Step::Failed(failure) => errors::failed(&failure),
+        Step::Wait => PyRuntimeError::new_err("a read was finished while it waits"),
+    })
 }
 
 #[pymethods]
@@ -346,20 +432,29 @@ impl Read {
     }
 
     #[inline]
-    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Self::step(slf)
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        match Self::step(slf)? {
+            Next::Wait(future) => Ok(Some(future)),
+            Next::Done(value) => {
+                errors::set_stop(slf.py(), value);
+                Ok(None)
+            }
+        }
     }
 
     fn send(slf: &Bound<'_, Self>, _value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        Self::step(slf)
+        match Self::step(slf)? {
+            Next::Wait(future) => Ok(future),
+            Next::Done(value) => Err(errors::stop(value)),
+        }
     }
 
     /// The deadline has come.
     fn _expire(&self, py: Python<'_>) -> PyResult<()> {
-        let mut progress = self.state.lock();
-        let timer = progress.timer.take();
-        let future = progress.future.as_ref().map(|future| future.clone_ref(py));
-        drop(progress);
+        let mut waiting = self.waiting.lock();
+        let timer = waiting.timer.take();
+        let future = waiting.future.as_ref().map(|future| future.clone_ref(py));
+        drop(waiting);
         drop(timer);
         let name = self.kind.name();
         let text = format!("{name}(): the deadline came before the data");
@@ -383,10 +478,13 @@ impl Read {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.reader)?;
-        match self.state.try_lock() {
-            Some(progress) => {
-                visit.call(&progress.future)?;
-                visit.call(&progress.timer)
+        if let Kind::Into { view, .. } = &self.kind {
+            visit.call(view)?;
+        }
+        match self.waiting.try_lock() {
+            Some(waiting) => {
+                visit.call(&waiting.future)?;
+                visit.call(&waiting.timer)
             }
             None => Ok(()),
         }

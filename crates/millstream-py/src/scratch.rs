@@ -28,11 +28,7 @@ impl Scratch {
     /// # Safety
     /// `view` is valid for writing, as CPython's buffer protocol says.
     #[allow(unsafe_code)]
-    unsafe fn __getbuffer__(
-        slf: Bound<'_, Self>,
-        view: *mut ffi::Py_buffer,
-        flags: c_int,
-    ) -> PyResult<()> {
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let data = &slf.get().data;
         let len = ffi::Py_ssize_t::try_from(data.len()).map_err(|_| PyBufferError::new_err("too large"))?;
         // SAFETY: `view` is the caller's to be filled. The memory is `len` bytes of `UnsafeCell`, so writing through a

@@ -2,6 +2,7 @@
 
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyIndexError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PySlice};
 
@@ -89,7 +90,11 @@ impl BufferView {
             state.buffer.consume(stop);
             return Ok(());
         }
-        let kept = self.with(|data| [&data[..start], &data[stop..]].concat());
+        let kept = self.with(|data| {
+            // It may have shrunk since: what an index is may run code.
+            let (start, stop) = (start.min(data.len()), stop.min(data.len()));
+            [&data[..start], &data[stop..]].concat()
+        });
         self.replace(&kept);
         Ok(())
     }
@@ -102,6 +107,10 @@ impl BufferView {
         let data = snapshot(&data)?;
         self.reader.get().state.lock().buffer.feed(&data);
         Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.reader)
     }
 
     /// Everything else that `bytes` can do without changing: `find`, `startswith`, `split`, `decode`...

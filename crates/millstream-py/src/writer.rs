@@ -9,16 +9,27 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyTuple};
 
+use crate::Lock;
 use crate::outbox::{Link, Outbox};
 use crate::protocol::ProtocolBase;
 use crate::reader::ReaderBase;
 use crate::ready::Ready;
 
-/// What `StreamWriter` inherits: everything that is done often.
-#[pyclass(frozen, subclass, module = "millstream._core")]
+/// What `StreamWriter` inherits: everything that is done often, and all attributes: CPython calls methods of an object
+/// without a `__dict__` of its own faster.
+#[pyclass(frozen, subclass, dict, weakref, module = "millstream._core")]
 #[derive(Debug)]
 pub(crate) struct WriterBase {
     parts: OnceLock<Parts>,
+    attributes: Lock<Attributes>,
+}
+
+/// What is only kept for the Python half.
+#[derive(Debug, Default)]
+struct Attributes {
+    protocol: Option<Py<PyAny>>,
+    reader: Option<Py<PyAny>>,
+    event_loop: Option<Py<PyAny>>,
 }
 
 #[derive(Debug)]
@@ -57,7 +68,40 @@ impl WriterBase {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { parts: OnceLock::new() }
+        Self { parts: OnceLock::new(), attributes: Lock::default() }
+    }
+
+    #[getter]
+    fn _protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.attributes.lock().protocol.as_ref().map(|protocol| protocol.clone_ref(py))
+    }
+
+    #[setter(_protocol)]
+    fn set_protocol(&self, protocol: Option<Py<PyAny>>) {
+        let old = std::mem::replace(&mut self.attributes.lock().protocol, protocol);
+        drop(old);
+    }
+
+    #[getter]
+    fn _reader(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.attributes.lock().reader.as_ref().map(|reader| reader.clone_ref(py))
+    }
+
+    #[setter(_reader)]
+    fn set_reader(&self, reader: Option<Py<PyAny>>) {
+        let old = std::mem::replace(&mut self.attributes.lock().reader, reader);
+        drop(old);
+    }
+
+    #[getter]
+    fn _loop(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.attributes.lock().event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py))
+    }
+
+    #[setter(_loop)]
+    fn set_loop(&self, event_loop: Option<Py<PyAny>>) {
+        let old = std::mem::replace(&mut self.attributes.lock().event_loop, event_loop);
+        drop(old);
     }
 
     /// What `__init__` finds out.
@@ -169,9 +213,19 @@ impl WriterBase {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(attributes) = self.attributes.try_lock() {
+            visit.call(&attributes.protocol)?;
+            visit.call(&attributes.reader)?;
+            visit.call(&attributes.event_loop)?;
+        }
         let Some(parts) = self.parts.get() else { return Ok(()) };
         visit.call(&parts.outbox)?;
         visit.call(&parts.protocol)?;
         visit.call(&parts.reader)
+    }
+
+    fn __clear__(&self) {
+        let attributes = std::mem::take(&mut *self.attributes.lock());
+        drop(attributes);
     }
 }
