@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test test-python lint wall loom fuzz-smoke fuzz bench-rust bench-rust-quick doc
+.PHONY: help demo test test-python lint wall loom fuzz-smoke fuzz soak bench-rust bench-rust-quick doc
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -19,6 +19,7 @@ test-python: ## the Python package on every CPython found: its tests, and CPytho
 lint: wall ## formatting, clippy, documentation, the wall between the rings
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --package millstream --no-default-features --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 
 wall: ## the core knows no socket, clock, runtime or Python
@@ -33,6 +34,11 @@ fuzz-smoke: ## each fuzz target for 10 s (needs a C++ compiler)
 
 fuzz: ## each fuzz target for 30 min
 	fuzz/smoke.sh 1800
+
+SOAK_SECONDS ?= 3600
+soak: ## connections through a proxy that splits, stalls, ends and resets, plain and over TLS, for SOAK_SECONDS (1 h)
+	MILLSTREAM_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --release --package millstream --locked --test tls_soak \
+		-- --nocapture
 
 bench-rust: ## line echo and bulk beside hand-written epoll and plain tokio; about 4 min on an idle machine
 	$(CARGO) build --release --package millstream-bench --locked

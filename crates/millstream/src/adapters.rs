@@ -6,10 +6,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use millstream_core::{Answer, Request};
+use millstream_core::{Answer, DrainError, Request};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::reader::StreamReader;
+use crate::waiters::Ticket;
 use crate::writer::StreamWriter;
 
 impl AsyncRead for StreamReader {
@@ -41,8 +42,9 @@ impl AsyncBufRead for StreamReader {
     }
 }
 
-/// Writing takes what fits below the high watermark, and waits above it; `flush` waits until everything was handed to the
-/// system; `shutdown` is [`write_eof`](StreamWriter::write_eof).
+/// Writing takes what fits below the high watermark, and waits above it; `flush` waits until everything was
+/// handed to the system; `shutdown` is [`write_eof`](StreamWriter::write_eof). TLS 1.2 cannot end one
+/// direction, so there it closes; what the peer has sent by then can still be read.
 ///
 /// With tokio's `AsyncWriteExt` in scope, `write` and `flush` on a `&mut StreamWriter` are that trait's: async, and in
 /// part. On a `StreamWriter` or a `&StreamWriter` they are the inherent ones.
@@ -61,9 +63,16 @@ impl AsyncWrite for StreamWriter {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write_eof()?;
-        self.poll_flush(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.connection.shut_down()?;
+        match ready!(this.connection.poll_flushed(cx, &mut this.flush_ticket)) {
+            // The whole connection is over, and knows how it ended.
+            Err(DrainError::Closed) => {
+                this.connection.poll_closed(cx, &mut Ticket::default()).map_err(io::Error::from)
+            }
+            flushed => Poll::Ready(flushed.map_err(io::Error::from)),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

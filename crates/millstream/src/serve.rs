@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use millstream_core::tls::TlsFault;
 use millstream_core::{ErrorClass, Failure};
 
 use crate::connection::{Connection, Drive};
@@ -82,9 +83,10 @@ impl<Guard> Serve<Guard> {
                 Some(ServerFailure::error(self.connection.peer_address(), error))
             }
             Ok(Poll::Ready(Outcome::NoHandshake(failure))) => {
-                // What this server did itself is no news to it.
-                let by_us = failure.class() == ErrorClass::ClosedByUs;
-                (!by_us).then(|| ServerFailure::handshake(self.connection.peer_address(), failure))
+                // That this server closed or aborted it is no news to it; that it could not do its part is.
+                let is_failed =
+                    failure.class() != ErrorClass::ClosedByUs || failure.tls() == Some(TlsFault::Local);
+                is_failed.then(|| ServerFailure::handshake(self.connection.peer_address(), failure))
             }
             Err(payload) => Some(ServerFailure::panic(self.connection.peer_address(), &*payload)),
         };

@@ -1,4 +1,4 @@
-//! Std's or loom's synchronisation types, one switch: the models in `loom_models.rs` run the very code that ships.
+//! Std's or loom's synchronisation types, one switch: the models in `loom_models/` run the very code that ships.
 
 use std::sync::PoisonError;
 

@@ -2,13 +2,14 @@
 //! each k until it completes, have cut no message and hurt nobody.
 #![allow(clippy::unwrap_used, reason = "clippy does not count helpers as tests")]
 
+mod cancelling;
 mod support;
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::Future;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 
+use cancelling::{drop_after, poll_times};
 use millstream::testing::pair_with_capacity;
 use millstream::{ConnectOptions, Server, StreamReader, StreamWriter, open_connection, start_server};
 use tokio::io::AsyncWriteExt;
@@ -50,22 +51,6 @@ async fn perform(wait: Wait, writer: &mut StreamWriter) {
             writer.wait_closed().await.unwrap();
         }
     }
-}
-
-/// Polls up to `k` times, each time followed by a `step` of the world. `None`: it was dropped after that.
-async fn poll_times<F: Future>(k: usize, future: F, mut step: impl AsyncFnMut()) -> Option<F::Output> {
-    let mut future = Box::pin(future);
-    for _ in 0..k {
-        if let Poll::Ready(output) = poll_once(&mut future).await {
-            return Some(output);
-        }
-        step().await;
-    }
-    None
-}
-
-async fn poll_once<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
-    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
 /// Cancels `wait` after `k` polls while the peer takes one byte after each poll. Returns whether it completed instead.
@@ -165,24 +150,6 @@ fn x1_a_wait_that_is_dropped_keeps_no_waker() {
             assert_eq!(Arc::strong_count(&counted), 2 * waiting);
         }
     });
-}
-
-/// Polls when woken, up to `k` times. `None`: it was still waiting after the last.
-async fn drop_after<F: Future>(k: usize, future: F) -> Option<F::Output> {
-    let mut future = Box::pin(future);
-    let mut polls = 0;
-    poll_fn(|cx| {
-        if polls == k {
-            return Poll::Ready(None);
-        }
-        polls += 1;
-        match future.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if polls == k => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }
 
 async fn echo(mut reader: StreamReader, writer: StreamWriter) -> Result<(), millstream::Error> {

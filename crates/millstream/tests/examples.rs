@@ -1,4 +1,5 @@
 //! The examples do what they say; each runs as the module it is.
+#![cfg(feature = "tls")]
 
 #[path = "../examples/cancel_safe.rs"]
 mod cancel_safe;

@@ -1,4 +1,5 @@
 //! The same pair over TLS: connecting, serving, upgrading, half-closing, and what the two sides know of each other.
+#![cfg(feature = "tls")]
 
 mod support;
 

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use super::engine::{TlsEngine, TlsInfo, TlsVersion};
 use super::fault::TlsFault;
 use super::watch::HandshakeWatch;
-use crate::failure::Failure;
+use crate::failure::{ErrorClass, Failure};
 use crate::read_buffer::ReadBuffer;
 use crate::write_queue::WriteQueue;
 
@@ -69,20 +69,19 @@ impl TlsPipe {
     /// During the handshake: what this part of the ciphertext means for it.
     fn judge(&mut self, ciphertext: &[u8], received: Result<usize, Failure>) -> Result<usize, Failure> {
         let Some(watch) = &mut self.watch else { return received };
+        if !self.engine.is_handshaking() {
+            // A failure in the same part came behind the handshake, and what stands between them counts.
+            self.watch = None;
+            return received;
+        }
         watch.see(&ciphertext[..received.as_ref().map_or(ciphertext.len(), |&taken| taken)]);
         match received {
             Err(failure) => {
                 Err(watch.other_protocol().map_or(failure, |text| TlsFault::NotTls.failure(text)))
             }
-            Ok(taken) => {
-                if !self.engine.is_handshaking() {
-                    self.watch = None;
-                } else if watch.goodbye() {
-                    return Err(TlsFault::EndedInHandshake
-                        .failure("the peer sent a close_notify before the TLS handshake was over"));
-                }
-                Ok(taken)
-            }
+            Ok(_) if watch.goodbye() => Err(TlsFault::EndedInHandshake
+                .failure("the peer sent a close_notify before the TLS handshake was over")),
+            Ok(taken) => Ok(taken),
         }
     }
 
@@ -107,6 +106,16 @@ impl TlsPipe {
         ))
     }
 
+    /// The transport has failed: by the peer's doing and during the handshake, that is
+    /// [`TlsFault::EndedInHandshake`] as well.
+    pub fn broken(&self, failure: Failure) -> Failure {
+        let is_peers = failure.tls().is_none() && failure.class() == ErrorClass::BrokenByPeer;
+        if is_peers && self.is_handshaking() {
+            return failure.with_tls(TlsFault::EndedInHandshake);
+        }
+        failure
+    }
+
     /// Whether the peer has said by close_notify that nothing more comes.
     #[inline]
     pub fn peer_closed(&self) -> bool {
@@ -123,9 +132,26 @@ impl TlsPipe {
         if self.is_handshaking() || self.close_notify_queued || self.failed {
             return Ok(0);
         }
+        let len = match queue.as_slice() {
+            // Steady traffic is in one piece.
+            Some([]) => self.seal_slice(data)?,
+            Some(queued) if data.is_empty() => self.seal_slice(queued)?,
+            _ => self.seal_gathered(queue.gather().chain((!data.is_empty()).then_some(data)))?,
+        };
+        Ok(queue.seal(len))
+    }
+
+    fn seal_slice(&mut self, slice: &[u8]) -> Result<usize, Failure> {
+        let len = slice.len().min(SEAL_LEN);
+        if len > 0 {
+            self.engine.seal(&[IoSlice::new(&slice[..len])])?;
+        }
+        Ok(len)
+    }
+
+    fn seal_gathered<'a>(&mut self, all: impl Iterator<Item = &'a [u8]>) -> Result<usize, Failure> {
         let mut slices = [IoSlice::new(&[]); MOST_SLICES];
         let (mut used, mut len) = (0, 0);
-        let all = queue.gather().chain((!data.is_empty()).then_some(data));
         for (slot, slice) in slices.iter_mut().zip(all) {
             let n = slice.len().min(SEAL_LEN - len);
             *slot = IoSlice::new(&slice[..n]);
@@ -135,10 +161,8 @@ impl TlsPipe {
                 break;
             }
         }
-        if len > 0 {
-            self.engine.seal(&slices[..used])?;
-        }
-        Ok(queue.seal(len))
+        self.engine.seal(&slices[..used])?;
+        Ok(len)
     }
 
     /// Queues a close_notify behind everything sealed before. Idempotent.

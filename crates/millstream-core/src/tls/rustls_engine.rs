@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, IoSlice, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -21,6 +22,7 @@ pub struct RustlsEngine {
     /// The name that a client verifies.
     verified_name: Option<String>,
     peer_closed: bool,
+    close_notify_queued: bool,
     /// The most plaintext in one record.
     record_len: usize,
     /// How many records the keys are still good for. Counted only where they cannot be renewed.
@@ -52,7 +54,31 @@ impl RustlsEngine {
     fn new(mut connection: Connection, verified_name: Option<String>, record_len: usize) -> Self {
         // The pipe bounds what is sealed.
         connection.set_buffer_limit(None);
-        Self { connection, verified_name, peer_closed: false, record_len, records_left: None }
+        Self {
+            connection,
+            verified_name,
+            peer_closed: false,
+            close_notify_queued: false,
+            record_len,
+            records_left: None,
+        }
+    }
+
+    /// Lets rustls look at what arrived.
+    fn process(&mut self) -> Result<(), Failure> {
+        let mut process = || self.connection.process_new_packets();
+        let processed = if self.close_notify_queued {
+            // Debug builds of rustls assert that no alert follows a close_notify, and any rubbish from the peer of a
+            // half-closed connection calls for one (rustls#959). What the peer did wrong is lost with the panic.
+            catch_unwind(AssertUnwindSafe(process)).map_err(|_| {
+                TlsFault::Misbehaved
+                    .failure("the peer broke the TLS protocol after this side had ended its own")
+            })?
+        } else {
+            process()
+        };
+        self.peer_closed = processed.map_err(|error| failure_of(&error))?.peer_has_closed();
+        Ok(())
     }
 
     /// How many records may be sealed under the present keys, if rustls would not renew them by itself.
@@ -79,8 +105,7 @@ impl TlsEngine for RustlsEngine {
                 Err(_) => break,
             }
         }
-        let state = self.connection.process_new_packets().map_err(|error| failure_of(&error))?;
-        self.peer_closed = state.peer_has_closed();
+        self.process()?;
         let taken = ciphertext.len() - left.len();
         if taken == 0 && !ciphertext.is_empty() {
             return Err(TlsFault::Misbehaved.failure("the peer sent a message longer than TLS allows"));
@@ -129,6 +154,7 @@ impl TlsEngine for RustlsEngine {
     }
 
     fn close_notify(&mut self) {
+        self.close_notify_queued = true;
         self.connection.send_close_notify();
     }
 

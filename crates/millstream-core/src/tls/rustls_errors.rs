@@ -105,7 +105,7 @@ fn alert_text(alert: AlertDescription) -> (TlsFault, String) {
         A::CertificateExpired => "our certificate has expired, or its clock is wrong",
         A::CertificateRevoked => "our certificate was revoked",
         A::CertificateRequired => "it requires a client certificate and got none",
-        A::AccessDenied => "our certificate is not allowed here",
+        A::AccessDenied => "it does not let us in, or has no certificate for the name we asked for",
         A::ProtocolVersion => "it speaks none of the TLS versions that we offered",
         A::HandshakeFailure | A::InsufficientSecurity => {
             "it found no cipher suite or parameter in common, or requires a client certificate"

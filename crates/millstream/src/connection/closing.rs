@@ -21,6 +21,18 @@ impl Connection {
         })
     }
 
+    /// Half-closes; over TLS 1.2, which cannot, closes as if the writer were dropped. Calling it again does
+    /// nothing.
+    pub(crate) fn shut_down(self: &Arc<Self>) -> Result<(), WriteError> {
+        if self.can_write_eof() {
+            return self.write_eof();
+        }
+        if !self.is_closing() {
+            self.writer_dropped();
+        }
+        Ok(())
+    }
+
     pub(crate) fn close(self: &Arc<Self>) {
         self.change(|state, wakes| {
             state.reader_keeps = false;

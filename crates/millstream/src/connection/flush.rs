@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use millstream_core::{Failure, WriteQueue};
 
+use super::sealed::closed_by_us;
 use super::{Connection, State, Task};
 use crate::waiters::Wakes;
 
@@ -29,10 +30,15 @@ impl Connection {
     ) -> Task {
         loop {
             let task = state.task();
-            if let Task::SendEnd { closing } = task
-                && state.announce_end(closing)
-            {
-                continue;
+            if let Task::SendEnd { closing } = task {
+                if state.is_handshaking() && !state.queue.is_empty() {
+                    // What was written to be encrypted is lost with the handshake.
+                    self.fail(state, closed_by_us(), wakes);
+                    continue;
+                }
+                if state.announce_end(closing) {
+                    continue;
+                }
             }
             match task {
                 Task::Flush { .. } if !state.blocked => {
@@ -53,6 +59,9 @@ impl Connection {
                 },
                 Task::Linger if state.peer_ended || !self.transport.needs_linger() => state.life.lingered(),
                 Task::Close { reset } => {
+                    if !reset {
+                        self.send_alert(state, cx.as_deref_mut(), wakes);
+                    }
                     self.transport.close(reset, wakes);
                     state.transport_closed = true;
                     state.wake_everyone(wakes);
@@ -68,29 +77,45 @@ impl Connection {
     pub(super) fn flush(
         &self,
         state: &mut State,
-        mut cx: Option<&mut Context<'_>>,
+        cx: Option<&mut Context<'_>>,
         wakes: &mut Wakes,
     ) -> Progress {
         state.counts.flushes += 1;
         if state.tls.is_some() {
             return self.flush_sealed(state, &[], cx, wakes).0;
         }
-        while !state.queue.is_empty() {
-            let left = state.turn_left;
-            if left == 0 {
-                return Progress::TurnOver;
-            }
-            let sent = self.send_some(&state.queue, left, cx.as_deref_mut(), wakes);
-            let Some(n) = self.count_send(state, sent, wakes) else { return state.after_send_stopped() };
-            state.turn_left -= n;
-            if state.queue.advance(n) {
-                state.drainers.wake_all(wakes);
-            }
+        let progress = self.send_plain(state, state.queue.len(), cx, wakes);
+        if progress != Progress::Empty || state.life.is_closed() {
+            return progress;
         }
         if self.transport.sends_inline() {
             state.flushers.wake_all(wakes);
         } else {
             state.unflushed = true;
+        }
+        Progress::Empty
+    }
+
+    /// Sends the first `len` queued bytes as they are, or as much of them as this turn allows.
+    pub(super) fn send_plain(
+        &self,
+        state: &mut State,
+        mut len: usize,
+        mut cx: Option<&mut Context<'_>>,
+        wakes: &mut Wakes,
+    ) -> Progress {
+        while len > 0 {
+            let most = state.turn_left.min(len);
+            if most == 0 {
+                return Progress::TurnOver;
+            }
+            let sent = self.send_some(&state.queue, most, cx.as_deref_mut(), wakes);
+            let Some(n) = self.count_send(state, sent, wakes) else { return state.after_send_stopped() };
+            len -= n;
+            state.turn_left -= n;
+            if state.queue.advance(n) {
+                state.drainers.wake_all(wakes);
+            }
         }
         Progress::Empty
     }

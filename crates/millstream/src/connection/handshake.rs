@@ -2,10 +2,11 @@
 
 use std::task::{Context, Poll, ready};
 
-use millstream_core::tls::{TlsFault, TlsInfo, TlsPipe};
+use millstream_core::tls::{TlsInfo, TlsPipe};
 use millstream_core::{Failure, ReadBuffer};
 
 use super::reading::ReadEnd;
+use super::sealed::closed_by_us;
 use super::{Connection, ReaderHalf};
 use crate::sync::{Arc, Ordering};
 
@@ -19,16 +20,16 @@ impl Connection {
         self.host.get().map(AsRef::as_ref)
     }
 
-    /// Puts TLS between the queue and the transport: what arrives from now on is ciphertext. Refused, as `false`, while
-    /// anything is queued that has to leave before.
-    pub(crate) fn begin_tls(self: &Arc<Self>, pipe: &mut Option<TlsPipe>) -> bool {
+    /// Puts TLS between the queue and the transport: what arrives from now on is ciphertext, and so is what is written,
+    /// behind what is queued already. A connection that is over stays as it is.
+    pub(crate) fn begin_tls(self: &Arc<Self>, pipe: TlsPipe) {
         self.change(|state, _| {
-            if state.queue.is_empty() && !state.unflushed {
-                state.tls = pipe.take().map(Box::new);
+            if !state.life.is_closing() {
+                state.plain_left = state.queue.len();
+                state.tls = Some(Box::new(pipe));
                 self.is_sealed.store(true, Ordering::Relaxed);
             }
-            state.tls.is_some()
-        })
+        });
     }
 
     /// Goes on with the handshake. What the peer sends behind it is in the buffer then.
@@ -45,8 +46,7 @@ impl Connection {
                 let over = state.tls.as_ref().is_some_and(|tls| !tls.is_handshaking());
                 let end = match state.read_end() {
                     Some(ReadEnd::Failed(failure)) => failure,
-                    Some(ReadEnd::Closed) => TlsFault::Cancelled
-                        .failure("this side closed the connection before the TLS handshake was over"),
+                    Some(ReadEnd::Closed) => closed_by_us(),
                     None => state.sealed_end().err().unwrap_or_else(Failure::aborted),
                 };
                 (over, end)
@@ -66,7 +66,9 @@ impl Connection {
         self.change(|state, wakes| {
             state.reader = ReaderHalf::Ended;
             self.fail(state, failure, wakes);
-            self.advance(state, None, wakes);
+            if self.transport.sends_inline() {
+                self.advance(state, None, wakes);
+            }
         });
     }
 

@@ -72,6 +72,8 @@ struct State {
     queue: WriteQueue,
     /// Between the queue and the transport, once a handshake has begun. Boxed: most connections do without.
     tls: Option<Box<TlsPipe>>,
+    /// How many queued bytes were written before TLS began, and leave as they are.
+    plain_left: usize,
     life: Lifecycle,
     /// The last send took less than it was offered: the driver waits for the socket, and nobody else need try.
     blocked: bool,
@@ -175,6 +177,7 @@ impl Connection {
             state: Mutex::new(State {
                 queue: WriteQueue::new(settings.watermarks, settings.hard_cap),
                 tls: None,
+                plain_left: 0,
                 life: Lifecycle::default(),
                 blocked: false,
                 unflushed: false,
@@ -323,7 +326,7 @@ impl Connection {
 
     /// The transport failed: everyone who waits learns of it.
     fn fail(&self, state: &mut State, failure: Failure, wakes: &mut Wakes) {
-        state.life.fail(failure);
+        state.life.fail(state.as_handshakes(failure));
         state.queue.clear();
         state.wake_everyone(wakes);
     }

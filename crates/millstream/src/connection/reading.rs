@@ -71,11 +71,12 @@ impl Connection {
                 }))
             }
             Poll::Ready(Err(error)) => {
-                let failure = Failure::from(&error);
-                self.change(|state, wakes| {
+                let failure = self.change(|state, wakes| {
                     state.peer_ended = true;
                     state.reader = ReaderHalf::Ended;
+                    let failure = state.as_handshakes(Failure::from(&error));
                     self.fail(state, failure.clone(), wakes);
+                    failure
                 });
                 Poll::Ready(Err(ReadEnd::Failed(failure)))
             }

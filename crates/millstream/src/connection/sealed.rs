@@ -2,8 +2,10 @@
 //! or one batch at a time; receives are made outside of it.
 
 use std::cell::Cell;
+use std::io;
 use std::task::{Context, Poll, ready};
 
+use millstream_core::tls::TlsFault;
 use millstream_core::{Failure, ReadBuffer};
 
 use super::flush::Progress;
@@ -23,12 +25,25 @@ impl Connection {
         wakes: &mut Wakes,
     ) -> (Progress, usize) {
         let mut taken = 0;
+        let queued = state.queue.len();
+        let progress = self.send_plain(state, state.plain_left.min(queued), cx.as_deref_mut(), wakes);
+        state.plain_left = state.plain_left.saturating_sub(queued - state.queue.len());
+        if progress != Progress::Empty || state.life.is_closed() {
+            return (progress, taken);
+        }
         while let Some(tls) = &mut state.tls {
             if tls.wants_send() {
                 if state.turn_left == 0 {
                     return (Progress::TurnOver, taken);
                 }
                 let sent = tls.send(|slices| self.transport.try_write(cx.as_deref_mut(), slices, wakes));
+                let is_lost = sent.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock);
+                if is_lost && tls.is_close_notify_queued() && state.life.is_closing() && !state.reader_keeps {
+                    // A peer that is gone already cannot be told; all else was handed over, so that is no failure.
+                    state.life.end_sent();
+                    state.life.lingered();
+                    break;
+                }
                 match self.count_send(state, sent, wakes) {
                     Some(n) => state.turn_left = state.turn_left.saturating_sub(n),
                     None if state.life.is_closed() => break,
@@ -68,6 +83,16 @@ impl Connection {
         state.queue.push(&data[taken..]);
     }
 
+    /// The last chance of an alert for a peer whose TLS failed: only the driver can send to an adopted stream.
+    pub(super) fn send_alert(&self, state: &mut State, mut cx: Option<&mut Context<'_>>, wakes: &mut Wakes) {
+        if let Some(tls) = &mut state.tls
+            && tls.wants_send()
+            && state.plain_left == 0
+        {
+            let _ = tls.send(|slices| self.transport.try_write(cx.as_deref_mut(), slices, wakes));
+        }
+    }
+
     /// As [`poll_fill`](Self::poll_fill), over TLS: the whole receive is opened at once, so no connection keeps
     /// ciphertext, and all that one thread serves share one buffer for it.
     pub(super) fn poll_fill_sealed(
@@ -102,7 +127,6 @@ impl Connection {
                 let received = tls.receive(ciphertext, buffer);
                 let (wants_send, peer_closed) = (tls.wants_send(), tls.peer_closed());
                 if wants_send && !state.blocked && self.transport.sends_inline() {
-                    // After a failure this is the alert's only chance.
                     self.flush(state, None, wakes);
                 }
                 match received {
@@ -139,6 +163,19 @@ impl State {
         self.tls.as_ref().map_or(Ok(()), |tls| tls.end())
     }
 
+    /// Whether a handshake goes on: of what is written, nothing passes.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// A transport that fails during a handshake fails the handshake.
+    pub(super) fn as_handshakes(&self, failure: Failure) -> Failure {
+        match &self.tls {
+            Some(tls) => tls.broken(failure),
+            None => failure,
+        }
+    }
+
     /// Says the end inside the stream, if this is TLS and it was not said. Only a closing connection ends its transport
     /// as well: many take the end of the transport for that of both directions.
     pub(super) fn announce_end(&mut self, closing: bool) -> bool {
@@ -152,6 +189,11 @@ impl State {
         }
         !closing
     }
+}
+
+/// What becomes of a handshake that this side did not wait for.
+pub(super) fn closed_by_us() -> Failure {
+    TlsFault::Cancelled.failure("this side closed the connection before the TLS handshake was over")
 }
 
 /// Lends this thread's buffer for ciphertext. A transport that itself reads over TLS gets another one.

@@ -39,7 +39,10 @@ impl State {
     pub(super) fn has_output(&self) -> bool {
         match &self.tls {
             None => !self.queue.is_empty(),
-            Some(tls) => tls.wants_send() || (!self.queue.is_empty() && !tls.is_handshaking()),
+            Some(tls) => {
+                let may_leave = self.plain_left > 0 || !tls.is_handshaking();
+                tls.wants_send() || (may_leave && !self.queue.is_empty())
+            }
         }
     }
 
@@ -48,6 +51,8 @@ impl State {
         match self.life.duty(self.has_output()) {
             Duty::Rest => Task::Rest,
             Duty::Flush => Task::Flush { closing: self.life.is_closing() },
+            // An end that was written during the handshake comes after it.
+            Duty::SendEnd if self.is_handshaking() && !self.life.is_closing() => Task::Rest,
             Duty::SendEnd => Task::SendEnd { closing: self.life.is_closing() },
             Duty::Linger if self.reader_keeps && reading => Task::WaitForReader,
             Duty::Linger => Task::Linger,

@@ -29,9 +29,14 @@
 //! | no second look at the transport before a failure is told (was a bug) | f read |
 //! | a receive does not wake the sender | b blocked, b served, c, d, e close, g |
 //!
+//! The models of `tls.rs` have their own table.
+//!
 //! Not caught, because each write has called the driver already: no call of it from `before_wait`.
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but does not see this switch as one")]
+
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
@@ -98,9 +103,15 @@ impl World {
 
     /// The pipe takes part of `queued` before the driver first looks.
     fn flushing(capacity: usize, queued: &[u8]) -> Self {
+        Self::prepared(capacity, queued, |_| {})
+    }
+
+    /// As `flushing`; something is done to the connection before.
+    fn prepared(capacity: usize, queued: &[u8], prepare: impl FnOnce(&Arc<Connection>)) -> Self {
         let (ours, peer) = MemoryEnd::pair(capacity);
         let (reader, writer, connection, drive) =
             settings().driven_pair(Transport::Memory(ours), None).unwrap();
+        prepare(&connection);
         writer.write(queued).unwrap();
         writer.flush().unwrap();
         Self { reader, writer, connection, driver: thread::spawn(move || block_on(drive)), peer: Peer(peer) }
@@ -223,7 +234,7 @@ fn a_served_connection_flushes_what_its_handler_and_others_write() {
         };
         let halves = (reader, writer);
         let serve =
-            Serve::new(Arc::new(handler), halves, Arc::clone(&connection), drive, Arc::new(|_| {}), ());
+            Serve::new(Arc::new(handler), halves, None, Arc::clone(&connection), drive, Arc::new(|_| {}), ());
         let serves = thread::spawn(move || block_on(serve));
         let mut got = peer.receive(4);
         got.retain(|&byte| byte != b'd');

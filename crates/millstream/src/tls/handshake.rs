@@ -5,26 +5,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use millstream_core::tls::{TlsEngine, TlsFault, TlsPipe};
-use millstream_core::{DrainError, Failure, ReadBuffer};
+use millstream_core::{Failure, ReadBuffer};
 use tokio::time::Sleep;
 
 use super::Manners;
 use super::crowd::Place;
 use crate::connection::Connection;
 use crate::sync::Arc;
-use crate::waiters::Ticket;
 
 /// A handshake. If it fails or is dropped before its end, its connection is closed with it.
 #[derive(Debug)]
 pub(crate) struct Handshake {
     connection: Arc<Connection>,
-    /// Until what was queued before has left.
-    pipe: Option<TlsPipe>,
-    flushed: Ticket,
-    /// What had arrived before: ciphertext.
-    early: Bytes,
     deadline: Pin<Box<Sleep>>,
     timeout: Duration,
     place: Option<Place>,
@@ -32,8 +25,8 @@ pub(crate) struct Handshake {
 }
 
 impl Handshake {
-    /// Begins as soon as everything that is queued has left. What is in the reader's buffer is the peer's part of the
-    /// handshake already, whatever becomes of it: it never gets back to the reader.
+    /// Begins behind everything that is queued. What is in the reader's buffer is the peer's part of the handshake already,
+    /// whatever becomes of it: it never gets back to the reader.
     pub(crate) fn new(
         connection: &Arc<Connection>,
         buffer: &mut ReadBuffer,
@@ -41,11 +34,11 @@ impl Handshake {
         manners: Manners,
         place: Option<Place>,
     ) -> Self {
+        let early = buffer.take(buffer.len());
+        connection.begin_tls(TlsPipe::new(Box::new(engine), manners.truncation_is_end));
+        connection.open(&early, buffer);
         Self {
             connection: Arc::clone(connection),
-            pipe: Some(TlsPipe::new(Box::new(engine), manners.truncation_is_end)),
-            flushed: Ticket::default(),
-            early: buffer.take(buffer.len()),
             deadline: Box::pin(tokio::time::sleep(manners.timeout)),
             timeout: manners.timeout,
             place,
@@ -59,7 +52,7 @@ impl Handshake {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuffer,
     ) -> Poll<Result<(), Failure>> {
-        let result = match self.poll_steps(cx, buffer) {
+        let result = match self.connection.poll_handshake(cx, buffer) {
             Poll::Ready(result) => result,
             Poll::Pending => Err(ready!(self.poll_given_up(cx))),
         };
@@ -77,20 +70,6 @@ impl Handshake {
         poll_fn(|cx| self.poll(cx, buffer)).await
     }
 
-    fn poll_steps(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuffer) -> Poll<Result<(), Failure>> {
-        while self.pipe.is_some() {
-            match ready!(self.connection.poll_flushed(cx, &mut self.flushed)) {
-                Ok(()) => {}
-                Err(DrainError::Failed(failure)) => return Poll::Ready(Err(failure)),
-                Err(_) => return Poll::Ready(Err(closed_by_us())),
-            }
-            if self.connection.begin_tls(&mut self.pipe) {
-                self.connection.open(&std::mem::take(&mut self.early), buffer);
-            }
-        }
-        self.connection.poll_handshake(cx, buffer)
-    }
-
     /// Why this handshake must not go on, if so.
     fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         if let Some(most) = self.place.as_ref().and_then(|place| place.pushed_out_of(cx)) {
@@ -106,15 +85,9 @@ impl Handshake {
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        self.connection.forget_flusher(&mut self.flushed);
         if !self.over {
             let text = "this side gave up on the TLS handshake before it was over";
             self.connection.end_handshake(TlsFault::Cancelled.failure(text));
         }
     }
-}
-
-/// This side has closed the connection meanwhile.
-fn closed_by_us() -> Failure {
-    TlsFault::Cancelled.failure("this side closed the connection before the TLS handshake was over")
 }

@@ -1,4 +1,4 @@
-//! Runs one handler over a real socket, on a runtime of each kind, served or on an opened connection.
+//! Runs one handler over a real socket, on a runtime of each kind, served or on an opened connection, plain and over TLS.
 
 use std::future::{Future, poll_fn};
 use std::net::TcpStream;
@@ -6,11 +6,12 @@ use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use millstream::{ConnectOptions, Server, StreamReader, StreamWriter, start_server};
+use millstream::{ConnectOptions, Server, ServerOptions, StreamReader, StreamWriter};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use crate::support;
+use crate::wire::Wire;
 
 /// How long a test waits for bytes before it says that they were held back. No test takes this long if all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,10 +32,13 @@ pub(crate) enum Side {
 }
 
 impl Place {
-    /// Runs a case in this place, once for each side.
+    /// Runs a case in this place, once for each side, plain and over TLS.
     pub(crate) fn run<C: Future<Output = ()>>(self, case: impl Fn(Setting) -> C) {
-        for side in [Side::Served, Side::Opened] {
-            let setting = Setting { place: self, side };
+        let with_tls = if cfg!(feature = "tls") { &[false, true][..] } else { &[false] };
+        for (side, &tls) in
+            [Side::Served, Side::Opened].iter().flat_map(|&side| with_tls.iter().map(move |tls| (side, tls)))
+        {
+            let setting = Setting { place: self, side, tls };
             let case = async {
                 let in_time = tokio::time::timeout(PATIENCE, case(setting)).await;
                 in_time.unwrap_or_else(|_| panic!("{setting:?}: bytes were held back"));
@@ -53,6 +57,7 @@ impl Place {
 pub(crate) struct Setting {
     pub(crate) place: Place,
     pub(crate) side: Side,
+    pub(crate) tls: bool,
 }
 
 impl Setting {
@@ -70,15 +75,36 @@ impl Setting {
         F: FnOnce(StreamReader, StreamWriter) -> W + Send + 'static,
         W: Future<Output = ()> + Send + 'static,
     {
+        #[cfg(feature = "tls")]
+        let realm = support::tls::Realm::new();
         let (socket, server) = match self.side {
             Side::Opened => {
                 let ((reader, writer), socket) = support::tcp_pair(&ConnectOptions::new());
+                #[cfg(feature = "tls")]
+                if self.tls {
+                    let tls = realm.server(VERSION);
+                    self.spawn(async move {
+                        let mut reader = reader;
+                        writer.start_tls(&mut reader, &tls).await.expect("a handshake");
+                        greet(&writer);
+                        handler(reader, writer).await;
+                    });
+                } else {
+                    self.spawn(handler(reader, writer));
+                }
+                #[cfg(not(feature = "tls"))]
                 self.spawn(handler(reader, writer));
                 (socket, None)
             }
             Side::Served => {
+                let options = ServerOptions::new();
+                #[cfg(feature = "tls")]
+                let options = if self.tls { options.tls(realm.server(VERSION)) } else { options };
                 let handler = Mutex::new(Some(handler));
-                let server = start_server("127.0.0.1", 0, move |reader, writer| {
+                let server = options.start("127.0.0.1", 0, move |reader, writer| {
+                    if self.tls {
+                        greet(&writer);
+                    }
                     let handler = handler.lock().unwrap_or_else(PoisonError::into_inner).take();
                     handler.expect("one connection")(reader, writer)
                 });
@@ -89,26 +115,45 @@ impl Setting {
         };
         socket.set_nodelay(true).expect("a TCP socket");
         socket.set_read_timeout(Some(PATIENCE)).expect("a TCP socket");
-        Peer { socket: Some(socket), _server: server }
+        #[cfg(feature = "tls")]
+        if self.tls {
+            let name = support::tls::HOST.try_into().expect("a valid name");
+            let tls =
+                rustls::ClientConnection::new(realm.client_config(VERSION).into(), name).expect("valid");
+            let sealing = tokio::task::spawn_blocking(move || Wire::sealed(tls, socket));
+            let wire = sealing.await.expect("no panic in the handshake").expect("a handshake");
+            return Peer { wire: Some(wire), _server: server };
+        }
+        Peer { wire: Some(Wire::Plain(socket)), _server: server }
     }
 }
 
-/// The other end: a plain blocking socket, used on a thread of its own.
+/// The version does not matter here.
+#[cfg(feature = "tls")]
+const VERSION: millstream::tls::TlsVersion = millstream::tls::TlsVersion::V1_3;
+
+/// Tells the peer that the handshake is over on this side as well, so that what comes behind is counted alike every time.
+fn greet(writer: &StreamWriter) {
+    writer.write(b"!").expect("the peer is there");
+    writer.flush().expect("the peer is there");
+}
+
+/// The other end, used on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    socket: Option<TcpStream>,
+    wire: Option<Wire>,
     _server: Option<Server>,
 }
 
 impl Peer {
     pub(crate) async fn talk<T: Send + 'static>(
         &mut self,
-        talk: impl FnOnce(&mut TcpStream) -> std::io::Result<T> + Send + 'static,
+        talk: impl FnOnce(&mut Wire) -> std::io::Result<T> + Send + 'static,
     ) -> T {
-        let mut socket = self.socket.take().expect("talks take turns");
-        let talk = tokio::task::spawn_blocking(move || (talk(&mut socket), socket));
-        let (result, socket) = talk.await.expect("no panic in the talk");
-        self.socket = Some(socket);
+        let mut wire = self.wire.take().expect("talks take turns");
+        let talk = tokio::task::spawn_blocking(move || (talk(&mut wire), wire));
+        let (result, wire) = talk.await.expect("no panic in the talk");
+        self.wire = Some(wire);
         result.expect("the handler's bytes come in time")
     }
 }

@@ -4,6 +4,11 @@
 
 pub mod certificates;
 pub mod namespaces;
+pub mod programs;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(feature = "tls")]
+pub mod tls_path;
 
 use std::future::Future;
 use std::net::{TcpListener, TcpStream};

@@ -1,0 +1,97 @@
+"""One server of the comparison: ``serve.py STREAMS LOOP WORK [CORE]`` prints its port and serves until it is ended.
+
+STREAMS is ``stock`` (asyncio's own), ``millstream``, or ``protocol`` (no streams: a bare ``asyncio.Protocol``, the floor of
+what the loop allows). LOOP is ``asyncio``, ``uvloop``, ``rloop`` or ``rsloop``. WORK is ``lines``, ``bulk`` or a message's size in
+bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import sys
+
+
+async def echo_lines(reader, writer):
+    while True:
+        line = await reader.readline()
+        if not line:
+            break
+        writer.write(line)
+        await writer.drain()
+    writer.close()
+
+
+async def echo_bulk(reader, writer):
+    while True:
+        data = await reader.read(65536)
+        if not data:
+            break
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+def echo_messages(size):
+    async def echo(reader, writer):
+        try:
+            while True:
+                message = await reader.readexactly(size)
+                writer.write(message)
+                await writer.drain()
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    return echo
+
+
+def quiet(handler):
+    """Load generators end as they like."""
+
+    async def wrapped(reader, writer):
+        try:
+            await handler(reader, writer)
+        except ConnectionError:
+            writer.close()
+
+    return wrapped
+
+
+class EchoProtocol(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(data)
+
+
+def new_loop(name):
+    if name == "asyncio":
+        return asyncio.new_event_loop()
+    return importlib.import_module(name).new_event_loop()
+
+
+async def main(streams, work):
+    if streams == "protocol":
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(EchoProtocol, "127.0.0.1", 0)
+    else:
+        module = asyncio if streams == "stock" else importlib.import_module("millstream")
+        handlers = {"lines": echo_lines, "bulk": echo_bulk}
+        handler = handlers.get(work) or echo_messages(int(work))
+        server = await module.start_server(quiet(handler), "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    streams, loop_name, work, *core = sys.argv[1:]
+    if core:
+        os.sched_setaffinity(0, {int(core[0])})
+    loop = new_loop(loop_name)
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(main(streams, work))
+    except KeyboardInterrupt:
+        pass
