@@ -7,13 +7,19 @@
 mod bulk;
 mod clients;
 mod closed;
+mod handshakes;
+mod idle;
 mod open;
+mod session;
+mod wire;
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use crate::args::Args;
-use crate::{Result, process};
+use crate::{Result, peers, process};
+use session::Session;
+use wire::{Plain, Wire};
 
 /// How long a server may say nothing while it owes an answer.
 const STALLED: Duration = Duration::from_secs(10);
@@ -23,7 +29,7 @@ const SETTLE: Duration = Duration::from_millis(3);
 /// What one measurement found: a line of text between the load process and the orchestrator.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Outcome {
-    /// Lines answered, or bytes for bulk.
+    /// Lines or messages answered, bytes for bulk, handshakes, or connections that were opened and kept.
     pub(crate) units: u64,
     /// Length of the window.
     pub(crate) wall_ns: u64,
@@ -35,12 +41,14 @@ pub(crate) struct Outcome {
     pub(crate) p50_ns: u64,
     /// The same for the slowest of a hundred.
     pub(crate) p99_ns: u64,
+    /// By how many bytes the server grew for the connections that were kept; 0 where none are.
+    pub(crate) memory: u64,
 }
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { units, wall_ns, cpu_ns, waited_ns, p50_ns, p99_ns } = self;
-        write!(f, "{units} {wall_ns} {cpu_ns} {waited_ns} {p50_ns} {p99_ns}")
+        let Self { units, wall_ns, cpu_ns, waited_ns, p50_ns, p99_ns, memory } = self;
+        write!(f, "{units} {wall_ns} {cpu_ns} {waited_ns} {p50_ns} {p99_ns} {memory}")
     }
 }
 
@@ -49,15 +57,15 @@ impl FromStr for Outcome {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        let &[units, wall_ns, cpu_ns, waited_ns, p50_ns, p99_ns] = numbers.as_slice() else {
+        let &[units, wall_ns, cpu_ns, waited_ns, p50_ns, p99_ns, memory] = numbers.as_slice() else {
             return Err(format!("not an outcome: {text:?}"));
         };
-        Ok(Self { units, wall_ns, cpu_ns, waited_ns, p50_ns, p99_ns })
+        Ok(Self { units, wall_ns, cpu_ns, waited_ns, p50_ns, p99_ns, memory })
     }
 }
 
 /// Which server is driven, and how hard.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Plan {
     port: u16,
     server: u32,
@@ -77,19 +85,23 @@ struct Plan {
 /// `millstream-bench load MODE --port N --pid N ...`
 pub(crate) fn main(mut args: Args) -> Result<()> {
     let mode = args.word().unwrap_or_default();
-    let (connections, depth) = match mode.as_str() {
-        "depth1" | "open" => (100, 1),
-        "pipelined" => (50, 100),
-        "bulk" => (1, 0),
+    let (connections, depth, line) = match mode.as_str() {
+        "depth1" | "tls-depth1" | "open" => (100, 1, 64),
+        "pipelined" | "tls-pipelined" => (50, 100, 64),
+        "bulk" | "tls-bulk" => (1, 0, 0),
+        "tls-messages" => (20, 1, peers::MESSAGE),
+        "tls-handshakes" => (20, 1, 0),
+        "tls-memory" => (5000, 1, 64),
         _ => return Err(format!("no load `{mode}`").into()),
     };
     process::pin(args.value("--core")?)?;
+    process::raise_descriptor_limit()?;
     let plan = Plan {
         port: args.value("--port")?.ok_or("load needs --port")?,
         server: args.value("--pid")?.ok_or("load needs --pid")?,
         connections: args.value_or("--connections", connections)?,
         depth: args.value_or("--depth", depth)?,
-        line: args.value_or("--line", 64)?,
+        line: args.value_or("--line", line)?,
         warm: Duration::from_millis(args.value_or("--warm-ms", 150)?),
         window: Duration::from_millis(args.value_or("--window-ms", 1500)?),
         rate: args.value_or("--rate", 50_000.0)?,
@@ -104,27 +116,46 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
 impl Plan {
     fn measure(&self, mode: &str) -> Result<Outcome> {
         match mode {
-            "bulk" => {
-                let mut streams = bulk::Streams::connect(self)?;
-                streams.transfer(self.bytes / 16, bulk::Check::All)?;
-                self.window(Vec::new(), |_| streams.transfer(self.bytes, bulk::Check::Ends))
+            "bulk" => self.bulk::<Plain>(),
+            "tls-bulk" => self.bulk::<Session>(),
+            "open" => self.open::<Plain>(),
+            "tls-handshakes" => {
+                let mut attempts = handshakes::Attempts::new(self)?;
+                attempts.drive(self.warm, &mut Vec::new())?;
+                self.window(Vec::with_capacity(1 << 16), |times| attempts.drive(self.window, times))
             }
-            "open" => {
-                let mut clients = clients::Clients::connect(self)?;
-                let mut clock = open::Arrivals::new(self.rate);
-                open::drive(&mut clients, &mut clock, self.warm, &mut Vec::new())?;
-                self.window(Vec::with_capacity(1 << 20), |times| {
-                    open::drive(&mut clients, &mut clock, self.window, times)
-                })
+            "tls-memory" => {
+                let mut memory = 0;
+                let outcome = self.window(Vec::new(), |_| {
+                    memory = idle::grow::<Session>(self)?;
+                    Ok(self.connections as u64)
+                })?;
+                Ok(Outcome { memory, ..outcome })
             }
-            _ => {
-                let mut clients = clients::Clients::connect(self)?;
-                closed::drive(&mut clients, self.warm, &mut Vec::new())?;
-                self.window(Vec::with_capacity(1 << 20), |times| {
-                    closed::drive(&mut clients, self.window, times)
-                })
-            }
+            "depth1" | "pipelined" => self.closed::<Plain>(),
+            _ => self.closed::<Session>(),
         }
+    }
+
+    fn bulk<W: Wire>(&self) -> Result<Outcome> {
+        let mut streams = bulk::Streams::<W>::connect(self)?;
+        streams.transfer(self.bytes / 16, bulk::Check::All)?;
+        self.window(Vec::new(), |_| streams.transfer(self.bytes, bulk::Check::Ends))
+    }
+
+    fn open<W: Wire>(&self) -> Result<Outcome> {
+        let mut clients = clients::Clients::<W>::connect(self)?;
+        let mut clock = open::Arrivals::new(self.rate);
+        open::drive(&mut clients, &mut clock, self.warm, &mut Vec::new())?;
+        self.window(Vec::with_capacity(1 << 20), |times| {
+            open::drive(&mut clients, &mut clock, self.window, times)
+        })
+    }
+
+    fn closed<W: Wire>(&self) -> Result<Outcome> {
+        let mut clients = clients::Clients::<W>::connect(self)?;
+        closed::drive(&mut clients, self.warm, &mut Vec::new())?;
+        self.window(Vec::with_capacity(1 << 20), |times| closed::drive(&mut clients, self.window, times))
     }
 
     /// Runs `drive`, which returns units and fills in latencies, between two looks at a sleeping server.
@@ -150,6 +181,7 @@ impl Plan {
             waited_ns: (after.waited - before.waited) + (own_after.waited - own_before.waited),
             p50_ns: at(50),
             p99_ns: at(99),
+            memory: 0,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Compares line-echo servers in one interleaved run: hand-written epoll, plain tokio, millstream.
+//! Compares echo servers in one interleaved run: hand-written epoll, plain tokio, millstream; also over TLS.
 //!
 //! One binary, three roles: `run` orchestrates, `serve` is one server process, `load` drives one server
 //! for one measurement. `run` starts the other two by executing this same file again.
@@ -7,6 +7,8 @@
 
 #[cfg(target_os = "linux")]
 mod args;
+#[cfg(target_os = "linux")]
+mod certificate;
 #[cfg(target_os = "linux")]
 mod load;
 #[cfg(target_os = "linux")]
@@ -22,11 +24,12 @@ use std::process::ExitCode;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const USAGE: &str = "\
-usage: millstream-bench run [--quick] [--rounds N] [--json FILE] [--check] [--peers A,B] [--scenarios A,B]
-                            [--window-ms N] [--bulk-mib N] [--rate N] [--server-core N] [--load-core N]
+usage: millstream-bench run [--suite plain|tls] [--quick] [--rounds N] [--json FILE] [--check]
+                            [--peers A,B] [--scenarios A,B] [--window-ms N] [--bulk-mib N] [--rate N]
+                            [--server-core N] [--load-core N]
        millstream-bench serve PEER [--core N]
-       millstream-bench load depth1|pipelined|open|bulk --port N --pid N [--core N] [--connections N]
-                            [--depth N] [--line N] [--window-ms N] [--warm-ms N] [--rate N] [--bytes N]
+       millstream-bench load SCENARIO --port N --pid N [--core N] [--connections N] [--depth N]
+                            [--line N] [--window-ms N] [--warm-ms N] [--rate N] [--bytes N] [--inflight N]
        millstream-bench peers";
 
 #[cfg(target_os = "linux")]

@@ -5,6 +5,8 @@
 mod peer_epoll;
 mod peer_epoll_bulk;
 mod peer_millstream;
+mod peer_tls_millstream;
+mod peer_tls_tokio;
 mod peer_tokio;
 mod reactor;
 
@@ -24,6 +26,19 @@ pub(crate) enum Kind {
     Lines,
     /// Sends back every block of bytes as it comes.
     Bulk,
+    /// Lines over TLS.
+    TlsLines,
+    /// Sends back each [`MESSAGE`], over TLS.
+    TlsMessages,
+    /// Blocks over TLS.
+    TlsBulk,
+}
+
+impl Kind {
+    /// Whether it is over TLS.
+    pub(crate) fn is_tls(self) -> bool {
+        matches!(self, Self::TlsLines | Self::TlsMessages | Self::TlsBulk)
+    }
 }
 
 /// One server under comparison.
@@ -37,7 +52,7 @@ pub(crate) struct Peer {
     serve: fn() -> io::Result<()>,
 }
 
-/// Every server under comparison. The first of each kind is the floor that the others are divided by.
+/// Every server under comparison.
 pub(crate) const PEERS: &[Peer] = &[
     Peer { name: "epoll", kind: Kind::Lines, serve: peer_epoll::serve },
     Peer { name: "tokio-naive", kind: Kind::Lines, serve: peer_tokio::serve_naive },
@@ -48,10 +63,23 @@ pub(crate) const PEERS: &[Peer] = &[
     Peer { name: "bulk-epoll", kind: Kind::Bulk, serve: peer_epoll_bulk::serve },
     Peer { name: "bulk-tokio", kind: Kind::Bulk, serve: peer_tokio::serve_bulk },
     Peer { name: "bulk-millstream", kind: Kind::Bulk, serve: peer_millstream::serve_bulk },
+    Peer { name: "tls-tokio-naive", kind: Kind::TlsLines, serve: peer_tls_tokio::serve_naive },
+    Peer { name: "tls-tokio-flush", kind: Kind::TlsLines, serve: peer_tls_tokio::serve_flush },
+    Peer { name: "tls-millstream", kind: Kind::TlsLines, serve: peer_tls_millstream::serve },
+    Peer { name: "tls-millstream-owned", kind: Kind::TlsLines, serve: peer_tls_millstream::serve_owned },
+    Peer { name: "tls-messages-naive", kind: Kind::TlsMessages, serve: peer_tls_tokio::messages_naive },
+    Peer { name: "tls-messages-flush", kind: Kind::TlsMessages, serve: peer_tls_tokio::messages_flush },
+    Peer { name: "tls-messages-millstream", kind: Kind::TlsMessages, serve: peer_tls_millstream::messages },
+    Peer { name: "tls-messages-owned", kind: Kind::TlsMessages, serve: peer_tls_millstream::messages_owned },
+    Peer { name: "tls-bulk-tokio", kind: Kind::TlsBulk, serve: peer_tls_tokio::bulk },
+    Peer { name: "tls-bulk-millstream", kind: Kind::TlsBulk, serve: peer_tls_millstream::bulk },
 ];
 
 /// What every server reads into, and the longest line it takes.
 const READ_BUFFER: usize = 64 * 1024;
+
+/// The length of a message: the most that fits into one TLS record.
+pub(crate) const MESSAGE: usize = 16 * 1024;
 
 /// `millstream-bench serve PEER [--core N]`
 pub(crate) fn main(mut args: Args) -> Result<()> {
@@ -60,6 +88,7 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
     args.finish()?;
     let peer = PEERS.iter().find(|peer| peer.name == name).ok_or_else(|| format!("no peer `{name}`"))?;
     end_with_parent()?;
+    process::raise_descriptor_limit()?;
     Ok((peer.serve)()?)
 }
 

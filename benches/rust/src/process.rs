@@ -1,9 +1,10 @@
-//! What is asked of Linux about processes: pinning one to a core, and the CPU time another has used.
+//! What is asked of Linux about processes: pinning one to a core, and another's CPU time and memory.
 
 use std::fs;
 use std::io;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Pins this thread, and every thread it will start, to `core`.
@@ -46,6 +47,21 @@ pub(crate) fn times(pid: u32) -> io::Result<Times> {
         total.waited += waited;
     }
     Ok(total)
+}
+
+/// The memory that process `pid` occupies, in bytes.
+pub(crate) fn resident(pid: u32) -> io::Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    Ok(kib.ok_or_else(|| io::Error::other(format!("{path} is not understood")))? * 1024)
+}
+
+/// Lets this process open as many descriptors as it may: one connection takes one.
+pub(crate) fn raise_descriptor_limit() -> io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
 /// A duration as nanoseconds; no duration measured here comes near the end of the range.

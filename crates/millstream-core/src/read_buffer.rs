@@ -163,6 +163,11 @@ impl ReadBuffer {
 
     /// Appends bytes that came some other way.
     pub fn feed(&mut self, mut data: &[u8]) {
+        // How much there is is known here, so the first bytes need no room for a whole receive: over TLS, an idle
+        // connection keeps this and nothing else.
+        if self.storage.is_empty() && self.fill_len == FIRST_FILL {
+            self.fill_len = FIRST_FEED;
+        }
         while !data.is_empty() {
             let spare = self.spare();
             let n = spare.len().min(data.len());
@@ -281,13 +286,15 @@ impl ReadBuffer {
 
 /// The room of the first fill: most requests fit, and an idle connection that spoke once keeps no more.
 const FIRST_FILL: usize = 8 * 1024;
+/// The same for bytes that are fed.
+const FIRST_FEED: usize = 1024;
 /// The most room a fill is offered beyond doubling: as much as a hand-written loop uses.
 const FULL_FILL: usize = 64 * 1024;
 /// A buffer larger than this gives its memory back once little is unread. More than twice what `make_room` takes for a
 /// little, so that the two do not chase each other.
 const KEEP_LEN: usize = 4 * FULL_FILL;
-/// Items of this size are worth giving away whole instead of copying.
-const GIVE_LEN: usize = 16 * 1024;
+/// Items of this size are worth giving away whole instead of copying: below, new memory for the next ones costs more.
+const GIVE_LEN: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -3,13 +3,12 @@
 //! Checking every byte would make the load the slower side and hide the server, so that is done while
 //! warming up; in the window the ends of each block are checked, which still finds a byte lost or doubled.
 
-use std::net::TcpStream;
-
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 
-use super::clients::{connect, receive, send, watch};
+use super::clients::watch;
+use super::wire::Wire;
 use super::{Plan, STALLED};
 use crate::Result;
 
@@ -29,8 +28,8 @@ pub(super) enum Check {
     Ends,
 }
 
-struct Stream {
-    socket: TcpStream,
+struct Stream<W> {
+    wire: W,
     to_send: u64,
     to_receive: u64,
     /// Most bytes sent and not back.
@@ -41,23 +40,23 @@ struct Stream {
 }
 
 /// The connections of a bulk transfer.
-pub(super) struct Streams {
+pub(super) struct Streams<W> {
     epoll: OwnedFd,
-    all: Vec<Stream>,
+    all: Vec<Stream<W>>,
     pattern: Vec<u8>,
     scratch: Vec<u8>,
 }
 
-impl Streams {
+impl<W: Wire> Streams<W> {
     /// Opens the plan's connections.
     pub(super) fn connect(plan: &Plan) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut all = Vec::new();
         for number in 0..plan.connections {
-            let socket = connect(plan.port)?;
-            watch(&epoll, &socket, number)?;
+            let wire = W::connect(plan.port)?;
+            watch(&epoll, wire.socket(), number)?;
             all.push(Stream {
-                socket,
+                wire,
                 to_send: 0,
                 to_receive: 0,
                 inflight: plan.inflight,
@@ -97,32 +96,35 @@ impl Streams {
     }
 }
 
-impl Stream {
+impl<W: Wire> Stream<W> {
     fn push(&mut self, pattern: &[u8]) -> Result<bool> {
         let room = (self.to_send + self.inflight).saturating_sub(self.to_receive);
         let want = usize::try_from(self.to_send.min(room))?.min(CHUNK);
-        if want == 0 {
+        if want == 0 && !self.wire.holds_back() {
             return Ok(false);
         }
-        let n = send(&self.socket, &pattern[self.send_at..self.send_at + want])?;
+        let n = self.wire.send(&pattern[self.send_at..self.send_at + want])?;
         self.to_send -= n as u64;
         self.send_at = (self.send_at + n) % PERIOD;
         Ok(n > 0)
     }
 
     fn pull(&mut self, pattern: &[u8], scratch: &mut [u8], check: Check) -> Result<bool> {
-        let Some(n) = receive(&self.socket, scratch)? else { return Ok(false) };
-        let (got, expected) = (&scratch[..n], &pattern[self.receive_at..self.receive_at + n]);
-        let ends = n.min(END);
-        let right = match check {
-            Check::All => got == expected,
-            Check::Ends => got[..ends] == expected[..ends] && got[n - ends..] == expected[n - ends..],
-        };
-        if !right {
-            return Err("the bytes that came back are not the bytes that were sent".into());
-        }
-        self.to_receive = self.to_receive.checked_sub(n as u64).ok_or("more came back than was sent")?;
-        self.receive_at = (self.receive_at + n) % PERIOD;
-        Ok(true)
+        let (to_receive, at) = (&mut self.to_receive, &mut self.receive_at);
+        let came = self.wire.receive(scratch, |got| {
+            let (n, expected) = (got.len(), &pattern[*at..*at + got.len()]);
+            let ends = n.min(END);
+            let right = match check {
+                Check::All => got == expected,
+                Check::Ends => got[..ends] == expected[..ends] && got[n - ends..] == expected[n - ends..],
+            };
+            if !right {
+                return Err("the bytes that came back are not the bytes that were sent".into());
+            }
+            *to_receive = to_receive.checked_sub(n as u64).ok_or("more came back than was sent")?;
+            *at = (*at + n) % PERIOD;
+            Ok(())
+        })?;
+        Ok(came.is_some())
     }
 }

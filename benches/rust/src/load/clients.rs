@@ -1,21 +1,21 @@
-//! The connections of the line loads: each has one batch of lines of its own, sent and checked again and again.
+//! The connections of the line loads: each sends and checks one batch of lines of its own, again and again.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
 
+use super::wire::Wire;
 use super::{Plan, STALLED};
 use crate::Result;
 
 /// One connection with at most one batch outstanding.
-struct Client {
-    stream: TcpStream,
+struct Client<W> {
+    wire: W,
     batch: Vec<u8>,
     sent: usize,
     received: usize,
@@ -24,10 +24,10 @@ struct Client {
 }
 
 /// All connections to one server, and the epoll that watches them.
-pub(super) struct Clients {
+pub(super) struct Clients<W> {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
-    all: Vec<Client>,
+    all: Vec<Client<W>>,
     scratch: Vec<u8>,
     /// Lines in a batch.
     pub(super) depth: usize,
@@ -35,18 +35,18 @@ pub(super) struct Clients {
 
 const SCRATCH: usize = 64 * 1024;
 
-impl Clients {
+impl<W: Wire> Clients<W> {
     /// Opens the plan's connections.
     pub(super) fn connect(plan: &Plan) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut all = Vec::with_capacity(plan.connections);
         for number in 0..plan.connections {
-            let stream = connect(plan.port)?;
-            watch(&epoll, &stream, number)?;
+            let wire = W::connect(plan.port)?;
+            watch(&epoll, wire.socket(), number)?;
             let batch = batch(number, plan.depth, plan.line);
             // Nothing outstanding: as if this batch had just come back.
             let (sent, received) = (batch.len(), batch.len());
-            all.push(Client { stream, batch, sent, received, since: Instant::now() });
+            all.push(Client { wire, batch, sent, received, since: Instant::now() });
         }
         let events = Vec::with_capacity(plan.connections);
         Ok(Self { epoll, events, all, scratch: vec![0; SCRATCH], depth: plan.depth })
@@ -102,10 +102,10 @@ impl Clients {
     }
 }
 
-impl Client {
+impl<W: Wire> Client<W> {
     fn send(&mut self) -> Result<()> {
-        if self.sent < self.batch.len() {
-            self.sent += send(&self.stream, &self.batch[self.sent..])?;
+        if self.sent < self.batch.len() || self.wire.holds_back() {
+            self.sent += self.wire.send(&self.batch[self.sent..])?;
         }
         Ok(())
     }
@@ -113,49 +113,25 @@ impl Client {
     /// Takes what has come and checks every byte of it; true when the batch is back.
     fn receive(&mut self, scratch: &mut [u8]) -> Result<bool> {
         loop {
-            let Some(n) = receive(&self.stream, scratch)? else { return Ok(false) };
-            let expected = self.batch.get(self.received..self.received + n);
-            if expected != Some(&scratch[..n]) {
-                return Err(format!("wrong answer after {} bytes of a batch", self.received).into());
-            }
-            self.received += n;
-            if n < scratch.len() {
+            let (batch, received) = (&self.batch, &mut self.received);
+            let came = self.wire.receive(scratch, |got| {
+                if batch.get(*received..*received + got.len()) != Some(got) {
+                    return Err(format!("wrong answer after {received} bytes of a batch").into());
+                }
+                *received += got.len();
+                Ok(())
+            })?;
+            if came.is_none_or(|n| n < scratch.len()) {
                 return Ok(self.received == self.batch.len());
             }
         }
     }
 }
 
-/// A non-blocking connection to the server.
-pub(super) fn connect(port: u16) -> Result<TcpStream> {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_nodelay(true)?;
-    stream.set_nonblocking(true)?;
-    Ok(stream)
-}
-
 /// Watches both directions of a connection, edge-triggered.
 pub(super) fn watch(epoll: &OwnedFd, stream: &TcpStream, number: usize) -> Result<()> {
     let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
     Ok(epoll::add(epoll, stream, epoll::EventData::new_u64(number as u64), interest)?)
-}
-
-/// Sends what there is room for.
-pub(super) fn send(stream: &TcpStream, bytes: &[u8]) -> Result<usize> {
-    match rustix::net::send(stream, bytes, SendFlags::NOSIGNAL) {
-        Err(Errno::AGAIN) => Ok(0),
-        sent => Ok(sent?),
-    }
-}
-
-/// Receives what is there; `None` when nothing is. The end of the stream is an error: nobody asked for it.
-pub(super) fn receive(stream: &TcpStream, into: &mut [u8]) -> Result<Option<usize>> {
-    match rustix::net::recv(stream, into, RecvFlags::empty()) {
-        Ok((_, 0)) => Err("the server closed the connection".into()),
-        Ok((_, n)) => Ok(Some(n)),
-        Err(Errno::AGAIN) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Lines that say whose they are and which, so that a swapped or repeated one is seen.

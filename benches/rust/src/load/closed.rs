@@ -3,12 +3,17 @@
 use std::time::{Duration, Instant};
 
 use super::clients::Clients;
+use super::wire::Wire;
 use crate::Result;
 use crate::process::nanos;
 
 /// Loads the server for `window`, then waits for what is outstanding. Returns the lines answered and adds
 /// the time of each batch to `times`.
-pub(super) fn drive(clients: &mut Clients, window: Duration, times: &mut Vec<u64>) -> Result<u64> {
+pub(super) fn drive<W: Wire>(
+    clients: &mut Clients<W>,
+    window: Duration,
+    times: &mut Vec<u64>,
+) -> Result<u64> {
     let end = Instant::now() + window;
     let mut back = Vec::with_capacity(clients.len());
     for number in 0..clients.len() {

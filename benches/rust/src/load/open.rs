@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::STALLED;
 use super::clients::Clients;
+use super::wire::Wire;
 use crate::Result;
 use crate::process::nanos;
 
@@ -36,8 +37,8 @@ impl Arrivals {
 
 /// Loads the server for `window`, then waits for what is outstanding. Returns the lines answered and adds
 /// the time of each to `times`.
-pub(super) fn drive(
-    clients: &mut Clients,
+pub(super) fn drive<W: Wire>(
+    clients: &mut Clients<W>,
     arrivals: &mut Arrivals,
     window: Duration,
     times: &mut Vec<u64>,

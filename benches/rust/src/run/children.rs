@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::{Scenario, Settings};
 use crate::Result;
+use crate::certificate::Certificate;
 use crate::load::Outcome;
 use crate::peers::Peer;
 
@@ -20,8 +21,10 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts `peer` on `core` and waits until it says where it listens.
-    pub(super) fn start(peer: &'static Peer, core: usize) -> Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
+    pub(super) fn start(peer: &'static Peer, core: usize, certificate: &Certificate) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = certificate
+            .hand_to(&mut command)
             .args(["serve", peer.name, "--core", &core.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -31,14 +31,15 @@ fn sample(sample: &Sample) -> String {
     let Sample { round, scenario, peer, outcome } = sample;
     format!(
         "\"round\": {round}, \"scenario\": \"{}\", \"peer\": \"{peer}\", \"units\": {}, \"wall_ns\": {}, \
-         \"cpu_ns\": {}, \"waited_ns\": {}, \"p50_ns\": {}, \"p99_ns\": {}",
+         \"cpu_ns\": {}, \"waited_ns\": {}, \"p50_ns\": {}, \"p99_ns\": {}, \"memory\": {}",
         scenario.name,
         outcome.units,
         outcome.wall_ns,
         outcome.cpu_ns,
         outcome.waited_ns,
         outcome.p50_ns,
-        outcome.p99_ns
+        outcome.p99_ns,
+        outcome.memory
     )
 }
 

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::bars::{Side, Verdict};
+use super::scenarios::Unit;
 use super::stats::{self, Spread};
 use super::{Sample, Scenario, Settings};
-use crate::peers::Kind;
+use crate::peers::Peer;
 
 /// Above this share of a window spent waiting for the core, something else was running on it.
 const DISTURBED: f64 = 0.05;
@@ -41,34 +42,42 @@ fn row(text: &mut String, cells: &[String]) {
 }
 
 fn table(text: &mut String, settings: &Settings, samples: &[Sample], scenario: &Scenario) {
-    let peers: Vec<_> = settings.peers.iter().filter(|peer| peer.kind == scenario.kind).collect();
+    let peers: Vec<&Peer> =
+        settings.peers.iter().copied().filter(|peer| peer.kind == scenario.kind).collect();
     if peers.is_empty() {
         return;
     }
-    // Name, unit of CPU time, unit of rate, and what brings each into that unit.
-    let (cpu_unit, cpu_scale, rate_unit, rate_scale) = match scenario.kind {
-        Kind::Lines if scenario.name == "pipelined" => ("CPU ns a line", 1.0, "M lines/s", 1e-6),
-        Kind::Lines => ("CPU us a request", 1e-3, "k requests/s", 1e-3),
-        Kind::Bulk => ("CPU us a MiB", 1e-3 * 1024.0 * 1024.0, "GB/s", 1e-9),
-    };
     let _ = write!(text, "\n### {}", scenario.title);
     match (scenario.name, settings.rate) {
         ("open", Some(rate)) => _ = write!(text, ", {:.0} k/s", rate / 1000.0),
-        ("bulk", _) => _ = write!(text, ", {} MiB", settings.bulk_mib),
+        ("bulk" | "tls-bulk", _) => _ = write!(text, ", {} MiB", settings.bulk_mib),
         _ => {}
     }
     text.push_str("\n\n");
-    let latency = scenario.kind == Kind::Lines;
-    let mut heads = vec!["server".into(), cpu_unit.to_owned(), format!("/ {}", scenario.floor)];
-    heads.push(rate_unit.to_owned());
+    let (heads, rows) = match scenario.unit {
+        Unit::Memory => memory(samples, scenario, &peers),
+        _ => work(samples, scenario, &peers),
+    };
+    row(text, &heads);
+    row(text, &heads.iter().map(|_| "---".to_owned()).collect::<Vec<_>>());
+    rows.iter().for_each(|cells| row(text, cells));
+}
+
+/// The heads of a table, and its rows.
+type Table = (Vec<String>, Vec<Vec<String>>);
+
+fn work(samples: &[Sample], scenario: &Scenario, peers: &[&Peer]) -> Table {
+    let Unit::Work { cpu, cpu_scale, rate, rate_scale, latency } = scenario.unit else {
+        return (vec![], vec![]);
+    };
+    let mut heads =
+        vec!["server".to_owned(), cpu.to_owned(), format!("/ {}", scenario.floor), rate.to_owned()];
     heads.extend(scenario.rate_against.iter().map(|base| format!("/ {base}")));
     if latency {
         heads.extend(["p50 us".to_owned(), "p99 us".to_owned()]);
     }
     heads.push("core busy %".to_owned());
-    row(text, &heads);
-    row(text, &heads.iter().map(|_| "---".to_owned()).collect::<Vec<_>>());
-    for peer in peers {
+    let line = |peer: &&Peer| {
         let of = |figure| stats::spread(samples, scenario, peer.name, figure);
         let against = |base, figure| stats::ratio(samples, scenario.name, peer.name, base, figure);
         let mut cells = vec![peer.name.to_owned(), cell(of(stats::cpu), cpu_scale)];
@@ -80,8 +89,19 @@ fn table(text: &mut String, settings: &Settings, samples: &[Sample], scenario: &
             cells.push(cell(of(|outcome| outcome.p99_ns as f64), 1e-3));
         }
         cells.push(cell(of(stats::busy), 100.0));
-        row(text, &cells);
-    }
+        cells
+    };
+    (heads, peers.iter().map(line).collect())
+}
+
+fn memory(samples: &[Sample], scenario: &Scenario, peers: &[&Peer]) -> Table {
+    let heads = ["server".to_owned(), "KiB a connection".to_owned(), format!("/ {}", scenario.floor)];
+    let line = |peer: &&Peer| {
+        let ratio = stats::ratio(samples, scenario.name, peer.name, scenario.floor, stats::memory);
+        let absolute = stats::spread(samples, scenario, peer.name, stats::memory);
+        vec![peer.name.to_owned(), cell(absolute, 1.0 / 1024.0), cell(ratio, 1.0)]
+    };
+    (heads.to_vec(), peers.iter().map(line).collect())
 }
 
 fn verdicts(text: &mut String, bars: &[Verdict]) {

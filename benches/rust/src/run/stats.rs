@@ -16,9 +16,19 @@ pub(super) fn cpu(outcome: &Outcome) -> f64 {
     outcome.cpu_ns as f64 / outcome.units as f64
 }
 
+/// Lines or bytes that the server would answer in a second if it had its core all the time.
+pub(super) fn capacity(outcome: &Outcome) -> f64 {
+    outcome.units as f64 / outcome.cpu_ns as f64 * 1e9
+}
+
 /// Share of the window in which the server was on its core.
 pub(super) fn busy(outcome: &Outcome) -> f64 {
     outcome.cpu_ns as f64 / outcome.wall_ns as f64
+}
+
+/// Bytes of the server's memory for each connection that was kept.
+pub(super) fn memory(outcome: &Outcome) -> f64 {
+    outcome.memory as f64 / outcome.units as f64
 }
 
 /// The middle of some values, and their ends.
@@ -90,7 +100,8 @@ mod tests {
 
     #[test]
     fn outcome_survives_the_pipe() {
-        let outcome = Outcome { units: 1, wall_ns: 2, cpu_ns: 3, waited_ns: 4, p50_ns: 5, p99_ns: 6 };
+        let outcome =
+            Outcome { units: 1, wall_ns: 2, cpu_ns: 3, waited_ns: 4, p50_ns: 5, p99_ns: 6, memory: 7 };
         assert_eq!(outcome.to_string().parse(), Ok(outcome));
         assert!("1 2 3".parse::<Outcome>().is_err());
     }
