@@ -2,19 +2,29 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test test-python lint wall loom fuzz-smoke fuzz soak bench-rust bench-rust-quick doc
+.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak bench-rust bench-rust-quick doc
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
 
 demo: ## the whole story on loopback, in one go
 	$(CARGO) run --quiet --package millstream --example demo
+	.ci/demo-python
 
 test: ## every test: unit, matrix, model, corpus, faults, documentation
 	.ci/test
 
 test-python: ## the Python package on every CPython found: its tests, and CPython's own under it
 	.ci/python
+
+python-soak: ## Ctrl-C and exit 1,000 times, 100,000 connections, two threads for 2 min; about 15 min a CPython
+	.ci/python soak
+
+test-redis-py: ## redis-py's own asyncio tests with and without these streams (redis-server, network); about 6 min
+	.ci/redis-py
+
+lint-python: ## the types that the Python package declares, by mypy and stubtest
+	.ci/lint-python
 
 lint: wall ## formatting, clippy, documentation, the wall between the rings
 	$(CARGO) fmt --all --check
