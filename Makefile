@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak bench-rust bench-rust-quick doc
+.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak bench-rust bench-rust-quick bench-tls bench-tls-quick bench-python bench-python-quick doc
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -28,9 +28,9 @@ lint-python: ## the types that the Python package declares, by mypy and stubtest
 
 lint: wall ## formatting, clippy, documentation, the wall between the rings
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --exclude millstream-py --all-targets --locked -- -D warnings
 	$(CARGO) clippy --package millstream --no-default-features --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --exclude millstream-py --no-deps --locked --quiet
 
 wall: ## the core knows no socket, clock, runtime or Python
 	.ci/wall
@@ -66,5 +66,11 @@ bench-tls-quick: ## the same in a minute, too short to judge by
 	$(CARGO) build --release --package millstream-bench --locked
 	target/release/millstream-bench run --suite tls --quick
 
+bench-python: ## asyncio's streams and these, on the stock loop and uvloop; about 10 min on an idle machine
+	.ci/bench-python --rounds 9
+
+bench-python-quick: ## the same in two minutes, too short to judge by
+	.ci/bench-python --quick
+
 doc: ## the documentation, in target/doc
-	$(CARGO) doc --workspace --no-deps
+	$(CARGO) doc --workspace --exclude millstream-py --no-deps
