@@ -14,6 +14,8 @@ ASK = ["Some", "Exactly", "Until", "Line", "All"]
 WRITE = ["Push", "PushShared", "Advance", "AdvanceBy", "AdvanceThrough", "SetWatermarks", "SetHardCap", "SetCorked",
          "SetCorkThreshold", "Admit", "Clear"]
 LENGTH = ["Empty", "Small", "About4Kib", "About64Kib"]
+TLS = ["Relay", "RelayInPieces", "Flip", "Lose", "Repeat", "Raw", "Record", "Sealed", "PeerWrites", "PeerRenewsKeys",
+       "PeerCloses", "Write", "Flush", "CloseNotify"]
 HUGE, QUARTER = "usize::MAX", "1 << 62"
 
 
@@ -70,7 +72,8 @@ def reader(limit):
 
 
 def op(name, *parts):
-    return variant(READ if name in READ else WRITE, name) + b"".join(parts)
+    names = READ if name in READ else WRITE if name in WRITE else TLS
+    return variant(names, name) + b"".join(parts)
 
 
 LINE, EOF, FAIL, CANCEL = ask("Line"), op("Eof"), op("Fail"), op("Cancel")
@@ -141,7 +144,105 @@ WRITE_OPS = {
     "cleared-while-paused": op("Push", CHUNK) * 2 + op("AdvanceBy", b"\x63") + op("Clear") + op("Push", length("Small", 3)),
 }
 
-for target, files in {"read_ops": READ_OPS, "write_ops": WRITE_OPS}.items():
+
+def number(n, size=2):
+    return n.to_bytes(size, "little")
+
+
+def raw(data):
+    return op("Raw", bytes([len(data)]), data)
+
+
+def record(kind, body, claims=0):
+    """Claims another length than that of its body if that is at least 60,000."""
+    return op("Record", bytes([kind - 20]), number(claims), bytes([len(body)]), body)
+
+
+def sealed(kind, body):
+    return op("Sealed", bytes([kind - 20]), bytes([len(body)]), body)
+
+
+CLIENT, TLS12, OPENED = 1, 2, 4
+CCS, ALERT, HANDSHAKE, DATA, HEARTBEAT = range(20, 25)
+NEXT, ALL = op("Relay", number(0xFFFF)), op("Flush", number(0xFFFF))
+SHAKE, END = (ALL + NEXT) * 3, op("CloseNotify")
+BYTEWISE = op("RelayInPieces", b"\1")
+KEY_UPDATE, CLOSED = bytes([24, 0, 0, 1, 1]), bytes([1, 0])
+TICKET = bytes([4, 0, 0, 20, 0, 0, 1, 0, 1, 2, 3, 4, 1, 9, 0, 6]) + b"ticket" + bytes([0, 0])
+
+
+def both_ways(small, large):
+    return op("Write", number(small)) + op("PeerWrites", number(large)) + (ALL + NEXT) * 2
+
+
+def flips(*places):
+    return b"".join(op("Flip", number(place), b"\x10") for place in places)
+
+
+# What happens, without the byte that says to which side and when.
+CONVERSATIONS = {
+    "byte-by-byte": (ALL + BYTEWISE) * 3 + both_ways(300, 200) + BYTEWISE + op("PeerCloses") + BYTEWISE,
+    "large-both-ways": SHAKE + both_ways(60_000, 60_000) * 2 + op("PeerWrites", number(40_000))
+    + op("RelayInPieces", b"\xfb") + op("PeerCloses") + END,
+    "small-sends": SHAKE + op("Write", number(5_000)) + op("Flush", number(7)) * 3 + op("Write", number(1))
+    + op("Flush", number(5_100)) + ALL,
+    "keys-renewed": SHAKE + (op("PeerRenewsKeys") + both_ways(20, 20)) * 5,
+    "half-closed": SHAKE + both_ways(9, 9) + END + ALL + op("PeerWrites", number(30_000)) + NEXT + op("PeerCloses")
+    + NEXT,
+    "closed-by-the-peer": SHAKE + op("PeerCloses") + NEXT + op("Write", number(900)) + ALL + raw(b"void") + END + ALL,
+    "http": raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") + ALL,
+    "ssh": op("Lose", b"\xff") + raw(b"SSH-2.0-") + raw(b"OpenSSH_9.6\r\n"),
+    "http-in-pieces": raw(b"H") + raw(b"TTP/1.") + raw(b"1 400 Bad Request\r\n\r\n"),
+    "goodbye-in-the-handshake": ALL + record(ALERT, CLOSED) + NEXT,
+    "goodbye-behind-a-part": ALL + op("Relay", number(9)) + record(ALERT, CLOSED) + NEXT,
+    "refused": ALL + record(ALERT, bytes([2, 40])) + ALL,
+    "warned": ALL + record(ALERT, bytes([1, 90])) * 8 + NEXT,
+    "own-end-in-the-handshake": END + SHAKE,
+    "hello-in-fragments": op("Lose", b"\xff") + record(HANDSHAKE, bytes([1, 0, 2])) + record(HANDSHAKE, bytes([0, 3, 3]))
+    + record(HANDSHAKE, bytes(63)) * 9,
+    "message-without-end": record(HANDSHAKE, bytes([11, 255, 255, 255]) + bytes(59)) + record(HANDSHAKE, bytes(63)) * 30,
+    "empty-records": SHAKE + (record(HANDSHAKE, b"") + record(DATA, b"") + record(CCS, b"\1")) * 12,
+    "change-cipher-spec-for-ever": ALL + record(CCS, b"\1") * 40,
+    "record-too-long": SHAKE + record(DATA, b"abc", 0xFFFF) + raw(bytes(63)) * 3,
+    "record-never-complete": SHAKE + op("PeerWrites", number(9_000)) + op("Relay", number(4_000)) + op("Lose", b"\xff"),
+    "unknown-record": SHAKE + record(HEARTBEAT, b"\1\0\0") + ALL,
+    "repeated": SHAKE + op("PeerWrites", number(50)) + NEXT + op("Repeat") + ALL,
+    "out-of-order": SHAKE + op("PeerWrites", number(50)) + op("Lose", b"\5") + NEXT + op("PeerWrites", number(9)) + NEXT,
+    "flip-in-the-hello": ALL + flips(6),
+    "flip-in-a-length": ALL + flips(3) + ALL + NEXT,
+    "flip-in-the-version": ALL + flips(1) + ALL + NEXT,
+    "flip-behind-the-hello": ALL + flips(200) + ALL + NEXT,
+    "flip-late-in-the-handshake": ALL + NEXT + ALL + flips(20) + ALL + NEXT,
+    "flip-in-data": SHAKE + both_ways(9, 20_000) + op("PeerWrites", number(40_000)) + flips(17_000) + ALL + NEXT,
+    "flip-behind-the-own-end": SHAKE + END + ALL + op("PeerWrites", number(90)) + flips(30) + ALL + NEXT,
+    "rubbish-behind-the-own-end": SHAKE + END + ALL + raw(b"rubbish, and not in a record") + record(DATA, bytes(40)),
+    "sealed-data": SHAKE + sealed(DATA, b"data") + sealed(DATA, b"") * 20 + sealed(DATA, b"more") + NEXT,
+    "sealed-key-updates": SHAKE + sealed(HANDSHAKE, KEY_UPDATE) + NEXT + op("Write", number(9)) + ALL + sealed(DATA, b"x") + NEXT,
+    "sealed-bad-key-update": SHAKE + sealed(HANDSHAKE, KEY_UPDATE[:-1] + b"\7") + NEXT + ALL,
+    "sealed-key-updates-in-one": SHAKE + sealed(HANDSHAKE, KEY_UPDATE * 9) + NEXT,
+    "sealed-tickets": SHAKE + sealed(HANDSHAKE, TICKET) * 20 + NEXT + both_ways(9, 9),
+    "sealed-bad-ticket": SHAKE + sealed(HANDSHAKE, TICKET[:-3]) + NEXT + sealed(HANDSHAKE, TICKET[-3:]) + NEXT + ALL,
+    "sealed-message-without-end": SHAKE + sealed(HANDSHAKE, bytes([4, 255, 255, 255]) + bytes(59)) + NEXT
+    + (sealed(HANDSHAKE, bytes(63)) + NEXT) * 20,
+    "sealed-message-cut-by-data": SHAKE + sealed(HANDSHAKE, bytes([4, 0, 0, 9, 0])) + sealed(DATA, b"x") + NEXT + ALL,
+    "sealed-hello": SHAKE + sealed(HANDSHAKE, bytes([1, 0, 0, 0])) + NEXT + ALL,
+    "sealed-alert": SHAKE + sealed(DATA, b"read") + sealed(ALERT, bytes([2, 80])) + sealed(DATA, b"unread") + NEXT + ALL,
+    "sealed-warnings": SHAKE + sealed(ALERT, bytes([1, 90])) * 9 + NEXT + sealed(ALERT, bytes([1, 112])) + NEXT + ALL,
+    "sealed-long-alert": SHAKE + sealed(ALERT, bytes([1, 0, 1, 0])) + NEXT + ALL,
+    "sealed-end-and-more": SHAKE + sealed(DATA, b"last") + sealed(ALERT, CLOSED) + sealed(DATA, b"void") + NEXT + NEXT,
+    "sealed-change-cipher-spec": SHAKE + sealed(CCS, b"\1") + NEXT + ALL,
+    "sealed-alert-behind-the-own-end": SHAKE + END + ALL + sealed(HANDSHAKE, b"\xff\0\0\1?") + NEXT + sealed(DATA, b"x") + NEXT,
+}
+SETUPS = {"client": CLIENT, "server": 0, "client-12": CLIENT | TLS12, "server-12": TLS12}
+TLS_BYTES = {
+    f"{name}-{side}": bytes([setup]) + ops
+    for name, ops in CONVERSATIONS.items()
+    for side, setup in SETUPS.items()
+    # Only over TLS 1.3 can the peer seal what it likes.
+    if not (setup & TLS12 and name.startswith("sealed"))
+}
+
+for target, files in {"read_ops": READ_OPS, "write_ops": WRITE_OPS, "tls_bytes": TLS_BYTES}.items():
     folder = Path(__file__).parent / "corpus" / target
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():

@@ -4,9 +4,33 @@
 library in the process that uses asyncio's streams runs on these.
 """
 
-from ._install import install, is_installed, uninstall
-from .streams import *  # noqa: F403
-from .streams import __all__ as _streams
+import sys
 
-__all__ = [*_streams, "install", "is_installed", "uninstall"]
+from ._install import install, is_installed, uninstall
+from .streams import (
+    FlowControlMixin,
+    StreamReader,
+    StreamReaderProtocol,
+    StreamWriter,
+    open_connection,
+    start_server,
+)
+
+__all__ = [
+    "FlowControlMixin",
+    "StreamReader",
+    "StreamReaderProtocol",
+    "StreamWriter",
+    "install",
+    "is_installed",
+    "open_connection",
+    "start_server",
+    "uninstall",
+]
+
+if sys.platform != "win32":
+    from .streams import open_unix_connection, start_unix_server
+
+    __all__ += ["open_unix_connection", "start_unix_server"]
+
 __version__ = "0.1.0"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 
+from . import _core
+
 
 class Clients:
     """Makes the protocols of one server, and remembers those that are connected."""
@@ -21,18 +23,12 @@ class Clients:
 
         reader = streams.StreamReader(limit=self._limit, loop=self._loop)
         protocol = streams.StreamReaderProtocol(reader, self._client_connected_cb, loop=self._loop)
-        if self._remembers:
-            self._protocols.add(protocol)
+        self._protocols.add(protocol)
         return protocol
 
-    _remembers = True
-
     def of(self, server):
-        """The server, with ``close_clients`` and ``abort_clients`` if it has none."""
-        if hasattr(server, "close_clients"):
-            self._remembers = False
-            self._protocols.clear()
-            return server
+        """The server, with these ``close_clients`` and ``abort_clients``: those of CPython 3.13 know nothing of what was
+        written and not sent."""
         try:
             server.close_clients = self.close
             server.abort_clients = self.abort
@@ -41,16 +37,30 @@ class Clients:
         return server
 
     def close(self):
-        for transport in self._transports():
-            transport.close()
+        for protocol in list(self._protocols):
+            if protocol._transport is None:
+                # Still in its TLS handshake.
+                protocol._client_connected_cb = _close_at_once
+                continue
+            reader = protocol._stream_reader
+            if isinstance(reader, _core.ReaderBase):
+                reader._flush_writer()
+            protocol._transport.close()
 
     def abort(self):
-        for transport in self._transports():
-            transport.abort()
+        for protocol in list(self._protocols):
+            if protocol._transport is None:
+                protocol._client_connected_cb = _abort_at_once
+            else:
+                protocol._transport.abort()
 
-    def _transports(self):
-        protocols = list(self._protocols)
-        return [protocol._transport for protocol in protocols if protocol._transport is not None]
+
+def _close_at_once(reader, writer):
+    writer.close()
+
+
+def _abort_at_once(reader, writer):
+    writer.abort()
 
 
 class _Server(asyncio.AbstractServer):

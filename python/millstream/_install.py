@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.streams
+from types import ModuleType
 
 from . import streams
 
 #: What was there before, by module and name.
-_before: dict = {}
+_before: dict[tuple[ModuleType, str], object] = {}
 
 
 def install() -> None:

@@ -30,17 +30,20 @@ __all__ = [
 
 _DEFAULT_LIMIT = 2**16
 
-#: What each loop's connections share: the buffer they receive into, and who flushes at the end of a turn.
-_links: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+#: Where a loop keeps what its connections share. With the loop itself, so that it goes when the loop goes: a table here
+#: would keep a loop for ever that was closed in mid-turn.
+_LINK = "_millstream_link"
 
 
 def _link_of(loop):
+    """What a loop's connections share: the buffer they receive into, and who flushes at the end of a turn."""
     try:
-        link = _links.get(loop)
-        if link is None:
-            link = _links[loop] = _core.Link()
-    except TypeError:  # a loop that takes no weak references: its connections share nothing
-        link = _core.Link()
+        attributes = vars(loop)
+    except TypeError:  # a loop without attributes: its connections share nothing
+        return _core.Link()
+    link = attributes.get(_LINK)
+    if link is None:
+        link = attributes[_LINK] = _core.Link()
     return link
 
 
@@ -209,6 +212,8 @@ class StreamReaderProtocol(_core.ProtocolBase, FlowControlMixin, asyncio.Protoco
                 reader.feed_eof()
             else:
                 _fail(reader, _own(exc))
+            if isinstance(reader, _core.ReaderBase):
+                reader._end_writer()
         if not self._closed.done():
             if exc is None:
                 self._closed.set_result(None)
@@ -269,6 +274,7 @@ class StreamWriter(_core.WriterBase):
         is_ours = (
             isinstance(protocol, StreamReaderProtocol)
             and type(protocol)._drain_helper is FlowControlMixin._drain_helper
+            and (reader is None or type(reader).exception is _core.ReaderBase.exception)
         )
         native_reader = reader if isinstance(reader, _core.ReaderBase) else None
         self._setup(transport, loop, _link_of(loop), protocol if is_ours else None, native_reader)
@@ -339,7 +345,7 @@ class StreamWriter(_core.WriterBase):
         self, sslcontext, *, server_hostname=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None
     ):
         """Upgrade an existing stream-based connection to TLS. Bytes that have arrived and were not read are part of the
-        handshake."""
+        handshake. If that fails or is cancelled, the connection is closed."""
         protocol = self._protocol
         server_side = protocol._client_connected_cb is not None
         await self.drain()
@@ -351,15 +357,24 @@ class StreamWriter(_core.WriterBase):
             self._reader._buffer.clear()
             # Called before the handshake begins: what loop.start_tls() calls soon comes behind this.
             self._loop.call_soon(_feed_tls, self._loop, transport, early)
-        new_transport = await self._loop.start_tls(
-            transport,
-            protocol,
-            sslcontext,
-            server_side=server_side,
-            server_hostname=server_hostname,
-            ssl_handshake_timeout=ssl_handshake_timeout,
-            **keywords,
-        )
+        try:
+            new_transport = await self._loop.start_tls(
+                transport,
+                protocol,
+                sslcontext,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                ssl_handshake_timeout=ssl_handshake_timeout,
+                **keywords,
+            )
+        except BaseException:
+            # Refused, failed or cancelled: nothing may be written in plain text any more. Not every loop sees to that.
+            if transport.get_protocol() is not protocol:
+                self.close()
+                # Nor does every loop's TLS tell of a connection that ends within the handshake: wait_closed() would wait
+                # for ever.
+                self._loop.call_soon(protocol.connection_lost, None)
+            raise
         self._transport = new_transport
         protocol._replace_transport(new_transport)
 
@@ -403,7 +418,8 @@ class StreamReader(_core.ReaderBase):
             raise ValueError("Limit cannot be <= 0")
         if loop is None:
             loop = events.get_event_loop()
-        self._setup(limit, loop, _future_args(loop))
+        # Whatever compares with numbers has been a limit in asyncio: infinity, for one.
+        self._setup(int(min(limit, sys.maxsize)), loop, _future_args(loop))
         if loop.get_debug():
             self._source_traceback = format_helpers.extract_stack(sys._getframe(1))
 
@@ -433,7 +449,7 @@ class StreamReader(_core.ReaderBase):
             )
         assert not self._eof, "_wait_for_data after EOF"
         waiter = self._waiter = self._loop.create_future()
-        self._maybe_resume_transport()
+        self._maybe_resume_transport(True)
         try:
             await waiter
         finally:

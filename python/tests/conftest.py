@@ -20,6 +20,12 @@ if uvloop is not None:
     uvloop.new_event_loop().close()
 
 
+def pytest_collection_finish():
+    """The collections at the ends of tests look only at what tests have made."""
+    gc.collect()
+    gc.freeze()
+
+
 def loop_factories():
     yield pytest.param(asyncio.new_event_loop, id="asyncio")
     if uvloop is not None:

@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 #[allow(dead_code, reason = "each test uses its part")]
 mod model;
+#[cfg(feature = "tls")]
+#[allow(dead_code, reason = "each test uses its part")]
+#[path = "model/tls/mod.rs"]
+mod tls;
 
 use model::{read, read_face, write};
 
@@ -30,6 +34,21 @@ fn every_saved_write_list_agrees_with_the_model() {
         write::run(&ops);
     }
     assert!(sends >= 30, "only {sends} sends in the whole corpus");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn every_saved_tls_conversation_ends_as_it_may() {
+    tls::bytes::expect_rustls_assertion();
+    let (mut faults, mut read) = (std::collections::HashSet::new(), 0);
+    for (name, data) in corpus("tls_bytes") {
+        let (&setup, ops) = data.split_first().expect("no empty file");
+        let outcome = tls::bytes::run(setup, &model::decode(ops));
+        println!("{outcome:?}: {name}");
+        faults.extend(outcome.fault);
+        read += outcome.read;
+    }
+    assert!(faults.len() >= 6 && read >= 10_000, "{faults:?}, {read} bytes read in the whole corpus");
 }
 
 /// The saved files of a fuzz target by name; never none.

@@ -9,8 +9,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 
-use crate::{Lock, errors};
 use crate::scratch::{Lent, Scratch};
+use crate::{Lock, errors};
 
 /// The outgoing side of one connection: shared by its writer, its reader, which flushes before it waits, and its loop.
 #[pyclass(frozen, module = "millstream._core")]
@@ -20,6 +20,8 @@ pub(crate) struct Outbox {
     link: Py<Link>,
     /// The transport is closing, or there is another reason to look closer at each `drain`.
     attention: AtomicBool,
+    /// Others have the transport, and may close it.
+    handed_out: AtomicBool,
     /// The reader has more in its buffer, which will be answered as well: answers are worth gathering.
     more_to_answer: AtomicBool,
     /// `drain` has yet to look at the transport's limits since the queue began to fill.
@@ -177,6 +179,10 @@ impl Outbox {
         if self.attention.load(Ordering::Relaxed) {
             return Ok(false);
         }
+        if self.handed_out.load(Ordering::Relaxed) && self.is_closing(py) {
+            self.alert();
+            return Ok(false);
+        }
         if !self.unchecked.load(Ordering::Relaxed) {
             return Ok(true);
         }
@@ -190,6 +196,11 @@ impl Outbox {
             return Ok(false);
         }
         Ok(true)
+    }
+
+    /// The transport is given to the program: `drain` has to look whether that has closed it.
+    pub(crate) fn hand_out(&self) {
+        self.handed_out.store(true, Ordering::Relaxed);
     }
 
     /// Asks for a closer look at the next `drain`.
@@ -224,6 +235,7 @@ impl Outbox {
             }),
             link,
             attention: AtomicBool::new(false),
+            handed_out: AtomicBool::new(false),
             more_to_answer: AtomicBool::new(false),
             unchecked: AtomicBool::new(false),
         }

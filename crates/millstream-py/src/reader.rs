@@ -6,7 +6,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyTuple, PyType};
 
 use crate::Lock;
 use crate::outbox::Outbox;
@@ -66,6 +66,13 @@ impl State {
                 Tell::Resume(transport.clone_ref(py))
             }
         }
+    }
+
+    /// As `flow`, behind a read: another one may wait for more than the buffer's bound.
+    #[inline]
+    pub(crate) fn taken(&mut self, py: Python<'_>) -> Tell {
+        let waits = self.waiter.is_some();
+        self.flow(py, waits)
     }
 
     /// Whether there is more to read, for the writer to know.
@@ -209,7 +216,7 @@ impl ReaderBase {
     #[inline]
     fn read_of(slf: PyRef<'_, Self>, kind: Kind, deadline: Option<f64>) -> PyResult<Py<Read>> {
         let py = slf.py();
-        Py::new(py, Read::new(slf.into(), kind, deadline))
+        Read::make(py, slf.into(), kind, deadline)
     }
 }
 
@@ -274,7 +281,7 @@ impl ReaderBase {
         Self::read_of(slf, Kind::Line { limit }, deadline)
     }
 
-    #[pyo3(signature = (n = -1, *, deadline = None))]
+    #[pyo3(signature = (n = -1, *, deadline = None), text_signature = "($self, n=-1, *, deadline=None)")]
     fn read(slf: PyRef<'_, Self>, n: isize, deadline: Option<f64>) -> PyResult<Py<Read>> {
         let kind = usize::try_from(n).map_or(Kind::All, |max| Kind::Some { max });
         Self::read_of(slf, kind, deadline)
@@ -342,8 +349,13 @@ impl ReaderBase {
             let data = data.as_bytes();
             return if data.is_empty() { Ok(()) } else { self.received(py, data) };
         }
-        let data = crate::writer::snapshot(&data)?;
-        if data.is_empty() { Ok(()) } else { self.received(py, &data) }
+        if !data.is_truthy()? {
+            return Ok(());
+        }
+        // Whatever a `bytearray` can be extended with, as in asyncio.
+        let array = PyByteArray::new(py, b"");
+        array.call_method1(intern!(py, "extend"), (data,))?;
+        self.received(py, &array.to_vec())
     }
 
     fn feed_eof(&self, py: Python<'_>) -> PyResult<()> {
@@ -397,6 +409,11 @@ impl ReaderBase {
         wake(py, waiter)
     }
 
+    /// Everything that was written and not sent leaves: someone other than the writer closes the transport.
+    fn _flush_writer(&self, py: Python<'_>) -> PyResult<()> {
+        self.flush_writer(py)
+    }
+
     /// There is no connection any more: what is written goes to the transport as it comes, which knows what that means.
     fn _end_writer(&self) {
         if let Some(outbox) = &self.state.lock().outbox {
@@ -423,8 +440,10 @@ impl ReaderBase {
         wake(py, waiter)
     }
 
-    fn _maybe_resume_transport(&self, py: Python<'_>) -> PyResult<()> {
-        let tell = self.state.lock().flow(py, false);
+    /// In line with how full the buffer is, or in any case if someone waits.
+    #[pyo3(signature = (waits = false))]
+    fn _maybe_resume_transport(&self, py: Python<'_>, waits: bool) -> PyResult<()> {
+        let tell = self.state.lock().flow(py, waits);
         self.tell(py, tell)
     }
 

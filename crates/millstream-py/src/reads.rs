@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use millstream_core::{Answer, Failure, ReadBuffer, Request, Separators};
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyValueError};
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -154,8 +155,27 @@ enum Step {
 }
 
 impl Read {
+    /// A read that the garbage collector knows of, which it otherwise does not when its memory was another's before.
     #[inline]
-    pub(crate) fn new(reader: Py<ReaderBase>, kind: Kind, deadline: Option<f64>) -> Self {
+    pub(crate) fn make(
+        py: Python<'_>,
+        reader: Py<ReaderBase>,
+        kind: Kind,
+        deadline: Option<f64>,
+    ) -> PyResult<Py<Self>> {
+        let read = Py::new(py, Self::new(reader, kind, deadline))?;
+        // SAFETY: the object is alive and whole, its type takes part in garbage collection, and the global lock is held.
+        #[allow(unsafe_code)]
+        unsafe {
+            if ffi::PyObject_GC_IsTracked(read.as_ptr()) == 0 {
+                ffi::PyObject_GC_Track(read.as_ptr().cast());
+            }
+        }
+        Ok(read)
+    }
+
+    #[inline]
+    fn new(reader: Py<ReaderBase>, kind: Kind, deadline: Option<f64>) -> Self {
         Self {
             reader,
             kind,
@@ -185,7 +205,7 @@ impl Read {
                 Tell::Nothing
             } else {
                 state.tell_writer();
-                state.flow(py, false)
+                state.taken(py)
             };
             (step, tell, forgotten, state.buffer.len())
         };
@@ -316,6 +336,15 @@ impl Read {
     }
 }
 
+impl Drop for Read {
+    /// A read that waited and was forgotten: the next one must not find it waiting.
+    fn drop(&mut self) {
+        let Some(future) = self.waiting.get_mut().future.take() else { return };
+        let forgotten = self.reader.get().state.lock().forget(&future);
+        drop((future, forgotten));
+    }
+}
+
 /// Takes the answer out of the buffer, if there is one. Runs no Python code.
 fn look(py: Python<'_>, state: &mut State, kind: &Kind) -> Step {
     match kind {
@@ -340,7 +369,7 @@ fn look(py: Python<'_>, state: &mut State, kind: &Kind) -> Step {
         Answer::Need => Step::Wait,
         Answer::Ready { len } => match kind {
             Kind::Peek { max } => Step::Bytes(bytes(py, &state.buffer.unread()[..len.min(*max)])),
-            Kind::Lines { most, .. } => Step::Lines(lines(py, state, *most, len)),
+            Kind::Lines { most, limit } => Step::Lines(lines(py, state, *most, *limit, len)),
             _ => Step::Bytes(bytes(py, state.buffer.lend(len))),
         },
         Answer::End => match kind {
@@ -375,9 +404,15 @@ fn bytes(py: Python<'_>, data: &[u8]) -> Py<PyBytes> {
 }
 
 /// The first line, which is `len` long, and the complete ones behind it.
-fn lines(py: Python<'_>, state: &mut State, most: usize, len: usize) -> Vec<Py<PyBytes>> {
+fn lines(
+    py: Python<'_>,
+    state: &mut State,
+    most: usize,
+    limit: Option<usize>,
+    len: usize,
+) -> Vec<Py<PyBytes>> {
     let mut found = vec![bytes(py, state.buffer.lend(len))];
-    let limit = state.buffer.limit();
+    let limit = limit.unwrap_or_else(|| state.buffer.limit());
     while found.len() < most
         && let Some(len) = state.buffer.ready_line(limit)
     {

@@ -1,15 +1,19 @@
 //! `reader._buffer`: what programs that reach inside of asyncio's reader expect there, as a live view of ours.
 
+use std::ffi::c_int;
+
 use pyo3::basic::CompareOp;
-use pyo3::exceptions::{PyIndexError, PyTypeError};
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PySlice};
+use pyo3::types::{PyByteArray, PyBytes, PySlice, PyTuple};
 
 use crate::reader::ReaderBase;
 use crate::writer::snapshot;
 
-/// The unread bytes of a reader, in the manner of a `bytearray`.
+/// The unread bytes of a reader, in the manner of a `bytearray`. What is asked for a buffer or an iterator gets the bytes as
+/// they are at that moment.
 #[pyclass(frozen, module = "millstream._core")]
 #[derive(Debug)]
 pub(crate) struct BufferView {
@@ -23,6 +27,21 @@ impl BufferView {
 
     fn with<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         f(self.reader.get().state.lock().buffer.unread())
+    }
+
+    fn array<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
+        self.with(|data| PyByteArray::new(py, data))
+    }
+
+    /// Does to the bytes what is done to a `bytearray`.
+    fn edit<'py, A>(&self, py: Python<'py>, method: &str, args: A) -> PyResult<Bound<'py, PyAny>>
+    where
+        A: pyo3::call::PyCallArgs<'py>,
+    {
+        let array = self.array(py);
+        let result = array.call_method1(method, args)?;
+        self.replace(&array.to_vec());
+        Ok(result)
     }
 
     /// Puts other bytes in the place of all.
@@ -61,42 +80,84 @@ impl BufferView {
         Ok(ours.rich_compare(theirs, op)?.unbind())
     }
 
+    /// A buffer of the bytes as they are now, which belongs to nobody else: what is read later moves none of it.
+    ///
+    /// # Safety
+    /// `view` is valid for writing, as CPython's buffer protocol says.
+    #[allow(unsafe_code)]
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let bytes = slf.get().__bytes__(slf.py());
+        // SAFETY: `view` is the caller's to be filled. The request is passed on to a living `bytes` object, of which the
+        // filled view holds a reference and to which its release goes.
+        let result = unsafe { ffi::PyObject_GetBuffer(bytes.as_ptr(), view, flags) };
+        if result == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.__bytes__(py).try_iter()?.into_any())
+    }
+
     fn __getitem__<'py>(&self, py: Python<'py>, index: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let item = self.__bytes__(py).into_any().get_item(&index)?;
-        if index.is_instance_of::<PySlice>() {
-            return py.import("builtins")?.getattr("bytearray")?.call1((item,));
-        }
-        Ok(item)
+        self.array(py).into_any().get_item(&index)
     }
 
     fn __contains__(&self, py: Python<'_>, item: Bound<'_, PyAny>) -> PyResult<bool> {
         self.__bytes__(py).contains(item)
     }
 
+    fn __add__<'py>(&self, py: Python<'py>, other: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.array(py).into_any().call_method1(intern!(py, "__add__"), (other,))
+    }
+
+    fn __radd__<'py>(&self, py: Python<'py>, other: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        other.add(self.__bytes__(py))
+    }
+
+    fn __iadd__(&self, data: Bound<'_, PyAny>) -> PyResult<()> {
+        self.extend(data)
+    }
+
+    fn __setitem__(&self, index: Bound<'_, PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
+        self.edit(index.py(), "__setitem__", (&index, value)).map(drop)
+    }
+
     fn __delitem__(&self, index: Bound<'_, PyAny>) -> PyResult<()> {
         let len = self.__len__();
-        let Ok(slice) = index.cast::<PySlice>() else {
-            return Err(PyTypeError::new_err("bytes of the buffer can be deleted by slices only"));
-        };
-        let place = slice.indices(isize::try_from(len).unwrap_or(isize::MAX))?;
-        if place.step != 1 {
-            return Err(PyIndexError::new_err("bytes of the buffer can be deleted by slices of step 1 only"));
+        if let Ok(slice) = index.cast::<PySlice>() {
+            let place = slice.indices(isize::try_from(len).unwrap_or(isize::MAX))?;
+            if (place.start, place.step) == (0, 1) {
+                // What was read: nothing moves.
+                let mut state = self.reader.get().state.lock();
+                let stop = usize::try_from(place.stop).unwrap_or(0).min(state.buffer.len());
+                state.buffer.consume(stop);
+                return Ok(());
+            }
         }
-        let start = usize::try_from(place.start).unwrap_or(0);
-        let stop = usize::try_from(place.stop).unwrap_or(0).max(start);
-        if start == 0 {
-            let mut state = self.reader.get().state.lock();
-            let stop = stop.min(state.buffer.len());
-            state.buffer.consume(stop);
-            return Ok(());
-        }
-        let kept = self.with(|data| {
-            // It may have shrunk since: what an index is may run code.
-            let (start, stop) = (start.min(data.len()), stop.min(data.len()));
-            [&data[..start], &data[stop..]].concat()
-        });
-        self.replace(&kept);
-        Ok(())
+        self.edit(index.py(), "__delitem__", (&index,)).map(drop)
+    }
+
+    #[pyo3(signature = (*args))]
+    fn append(&self, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.edit(args.py(), "append", args).map(drop)
+    }
+
+    #[pyo3(signature = (*args))]
+    fn insert(&self, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.edit(args.py(), "insert", args).map(drop)
+    }
+
+    #[pyo3(signature = (*args))]
+    fn pop<'py>(&self, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        self.edit(args.py(), "pop", args)
+    }
+
+    #[pyo3(signature = (*args))]
+    fn remove(&self, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.edit(args.py(), "remove", args).map(drop)
+    }
+
+    fn reverse(&self, py: Python<'_>) -> PyResult<()> {
+        self.edit(py, "reverse", ()).map(drop)
     }
 
     fn clear(&self) {

@@ -132,9 +132,9 @@ impl WriterBase {
         }
         if !data.is_instance_of::<PyByteArray>() && !data.is_instance_of::<PyMemoryView>() {
             let kind = data.get_type().name()?;
+            let kind = kind.repr()?;
             return Err(PyTypeError::new_err(format!(
-                "data argument must be a bytes-like object, not {:?}",
-                kind.to_string()
+                "data argument must be a bytes-like object, not {kind}"
             )));
         }
         // What can change later is sent as it is now.
@@ -209,6 +209,7 @@ impl WriterBase {
     fn transport(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let outbox = self.parts()?.outbox.get();
         outbox.flush(py)?;
+        outbox.hand_out();
         Ok(outbox.transport(py))
     }
 

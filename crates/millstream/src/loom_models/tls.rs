@@ -1,5 +1,17 @@
 //! The same over TLS, with a toy for its cryptography: what is sealed leaves, the end of a handshake wakes whoever waited
 //! for it, and however a connection ends, everyone learns of it.
+//!
+//! | mistake | caught by |
+//! |---|---|
+//! | no wake when a record has left | drain, client, server |
+//! | a refused send of ciphertext is not noted | blocked, drain, close |
+//! | ciphertext that waits is nothing to do | all but abort and dropped |
+//! | what waits for the end of a handshake is nothing to do behind it | all but abort and dropped |
+//! | closing says no close_notify | all but abort and dropped |
+//! | an abort keeps the queue | abort |
+//! | a dropped handshake fails nothing | dropped |
+//!
+//! Not caught, because the handshake looks again by itself: no call of the driver from `open`.
 
 use std::time::Duration;
 
