@@ -29,7 +29,6 @@ def test_a_cycle_through_a_reader_is_collected(loop):
         reader = millstream.StreamReader(loop=loop)
         reader.me = reader
         reader.view = reader._buffer
-        reader.unawaited = reader.readline()
         return [weakref.ref(reader)]
 
     assert dies(make) == [None]

@@ -108,7 +108,14 @@ def interrupt(loop, seed, how):
             ready = process.stdout.readline()
             time.sleep(random.Random(seed).random() * 0.05)
             process.send_signal(signal.SIGINT)
-            stdout, stderr = process.communicate(timeout=30)
+            try:
+                stdout, stderr = process.communicate(timeout=10)
+            except subprocess.TimeoutExpired:
+                # A finalizer or the callback of a weak reference was running: CPython prints what it raises, and goes on.
+                process.send_signal(signal.SIGINT)
+                stdout, stderr = process.communicate(timeout=20)
+                if "Exception ignored" not in stderr:
+                    return f"seed {seed}, {loop}, {how}: the first Ctrl-C was lost: {stdout!r}, {stderr}"
         except subprocess.TimeoutExpired:
             process.kill()
             return f"seed {seed}, {loop}, {how}: it hangs: {process.communicate()}"

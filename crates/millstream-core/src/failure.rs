@@ -16,7 +16,8 @@ pub enum ErrorClass {
     ClosedByUs,
     /// The peer, the network between or the system ended or broke it.
     BrokenByPeer,
-    /// A configured bound was reached; the bytes are still there and the stream goes on.
+    /// A configured bound was reached. The bytes of a read or write are still there and the stream goes on; a TLS handshake
+    /// that was pushed out is over.
     Limit,
     /// A configured time ran out.
     Deadline,

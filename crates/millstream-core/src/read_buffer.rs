@@ -3,6 +3,8 @@
 //! Storage is one stretch of memory that is filled at its back and consumed at its front. Nothing here reads a socket:
 //! a driver asks for spare room, fills it, and says how much came.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use crate::error::ConfigError;
@@ -26,7 +28,6 @@ pub const DEFAULT_LIMIT: usize = 64 * 1024;
 /// assert_eq!(buffer.poll(&Request::Line { limit: 1024 }), Answer::Ready { len: 3 });
 /// # Ok::<(), millstream_core::ConfigError>(())
 /// ```
-#[derive(Debug)]
 pub struct ReadBuffer {
     /// Initialised memory; `start..end` are the unread bytes, `end..` is room for the next fill.
     storage: Vec<u8>,
@@ -43,6 +44,17 @@ pub struct ReadBuffer {
     paused: bool,
     /// The most unread bytes ever held.
     peak_len: usize,
+}
+
+impl fmt::Debug for ReadBuffer {
+    /// Without the bytes: what goes through may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadBuffer")
+            .field("len", &self.len())
+            .field("limit", &self.limit)
+            .field("tail", &self.tail)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a driver that pushes bytes (rather than pulling them) has to do to its transport.

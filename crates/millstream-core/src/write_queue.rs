@@ -4,6 +4,7 @@
 //! away are kept as they are and leave in the same gathered send.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::{Buf, Bytes};
 
@@ -27,7 +28,6 @@ pub const DEFAULT_CORK_THRESHOLD: usize = 16 * 1024;
 /// assert!(queue.is_empty());
 /// # Ok::<(), millstream_core::WriteError>(())
 /// ```
-#[derive(Debug)]
 pub struct WriteQueue {
     /// What comes before the tail, in the order of sending. No chunk is empty. Steady traffic never needs it.
     earlier: VecDeque<Chunk>,
@@ -50,6 +50,18 @@ pub struct WriteQueue {
     hard_cap: Option<usize>,
     /// The most bytes ever queued at once.
     peak_len: usize,
+}
+
+impl fmt::Debug for WriteQueue {
+    /// Without the bytes: what goes through may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteQueue")
+            .field("len", &self.len)
+            .field("sealed", &self.sealed)
+            .field("marks", &self.marks)
+            .field("paused", &self.paused)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How soon a message that was admitted has to leave.
@@ -311,7 +323,6 @@ impl WriteQueue {
 }
 
 /// What is queued before the tail, in one piece.
-#[derive(Debug)]
 struct Chunk {
     bytes: Bytes,
     /// Whether the caller gave it away, rather than our having copied it.

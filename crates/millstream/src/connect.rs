@@ -150,6 +150,7 @@ impl ConnectOptions {
     pub async fn open(&self, host: &str, port: u16) -> Result<(StreamReader, StreamWriter), ConnectError> {
         self.streams.check()?;
         check_host(host)?;
+        self.check_name(Some(host))?;
         let mut attempts = Vec::new();
         let race = self.race(host, port, &mut attempts);
         let socket = match self.timeout {
@@ -177,6 +178,7 @@ impl ConnectOptions {
         path: impl AsRef<Path>,
     ) -> Result<(StreamReader, StreamWriter), ConnectError> {
         self.streams.check()?;
+        self.check_name(None)?;
         let path = path.as_ref();
         if let Err(error) = crate::unix::check_path(path) {
             return Err(ConnectError::BadPath { path: path.to_owned(), failure: error.into() });
@@ -204,6 +206,20 @@ impl ConnectOptions {
         Ok(pair)
     }
 
+    /// Refuses names that no certificate could be for, before anything is opened.
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(clippy::unused_self, reason = "without TLS there is nothing to verify")
+    )]
+    fn check_name(&self, host: Option<&str>) -> Result<(), ConnectError> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            tls.name_for(host)?;
+        }
+        let _ = host;
+        Ok(())
+    }
+
     /// Refuses what adopting cannot do, before the socket is touched.
     fn check_adopt(&self) -> Result<(), ConnectError> {
         #[cfg(feature = "tls")]
@@ -214,7 +230,7 @@ impl ConnectOptions {
     }
 
     /// Adopts a connected TCP socket (asyncio's `sock`). TLS on it begins with
-    /// [`start_tls`](StreamWriter::start_tls): adopting does not wait, so these options must not ask for it.
+    /// [`start_tls`](StreamWriter::start_tls): adopting does not wait, so these options must not ask for it (the socket is closed then).
     ///
     /// # Errors
     /// [`ConnectError::Adopt`] if it is not connected, or outside a tokio runtime.

@@ -33,12 +33,7 @@ impl ServerFailure {
     }
 
     pub(crate) fn panic(peer: Option<Address>, payload: &(dyn Any + Send)) -> Self {
-        let text = payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a panic without a text".to_owned());
-        Self { address: peer, cause: Cause::Panic(text) }
+        Self { address: peer, cause: Cause::Panic(panic_text(payload)) }
     }
 
     pub(crate) fn accept(listener: Address, failure: Failure) -> Self {
@@ -94,6 +89,15 @@ impl StdError for ServerFailure {
             Cause::Panic(_) => None,
         }
     }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
 }
 
 /// Who is told.

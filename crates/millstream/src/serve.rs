@@ -16,7 +16,7 @@ use millstream_core::{ErrorClass, Failure};
 use crate::connection::{Connection, Drive};
 use crate::handler::{BoxError, HandlerWork};
 use crate::reader::StreamReader;
-use crate::report::{Report, ServerFailure, tell};
+use crate::report::{Report, ServerFailure, panic_text, tell};
 use crate::sync;
 use crate::tls::Handshake;
 use crate::turn::Turn;
@@ -75,6 +75,7 @@ impl<Guard> Serve<Guard> {
     /// One turn of the handler.
     fn poll_handler(&mut self, cx: &mut Context<'_>) {
         let _turn = Turn::begin(&*self.connection);
+        let handshakes = matches!(self.handler, Stage::Handshaking(..));
         let result = catch_unwind(AssertUnwindSafe(|| self.handler.poll(cx)));
         let failure = match result {
             Ok(Poll::Pending) => return,
@@ -87,6 +88,11 @@ impl<Guard> Serve<Guard> {
                 let is_failed =
                     failure.class() != ErrorClass::ClosedByUs || failure.tls() == Some(TlsFault::Local);
                 is_failed.then(|| ServerFailure::handshake(self.connection.peer_address(), failure))
+            }
+            Err(payload) if handshakes => {
+                let text = format!("what the TLS configuration brought panicked: {}", panic_text(&*payload));
+                let failure = TlsFault::Local.failure(text);
+                Some(ServerFailure::handshake(self.connection.peer_address(), failure))
             }
             Err(payload) => Some(ServerFailure::panic(self.connection.peer_address(), &*payload)),
         };

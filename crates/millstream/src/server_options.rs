@@ -150,7 +150,7 @@ impl ServerOptions {
     }
 
     /// How many TLS handshakes may run at once (1,000 by default, at least 1). One more pushes out the oldest of them, so
-    /// peers that never finish one push out each other.
+    /// peers that never finish one push out each other. Upgrades by [`start_tls`](StreamWriter::start_tls) are not counted.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn handshakes_at_once(mut self, most: usize) -> Self {

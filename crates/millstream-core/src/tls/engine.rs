@@ -44,6 +44,11 @@ pub trait TlsEngine: fmt::Debug + Send {
 
     /// What was agreed. `None` before the handshake is over.
     fn info(&self) -> Option<TlsInfo>;
+
+    /// The version that was agreed. `None` before the handshake is over.
+    fn version(&self) -> Option<TlsVersion> {
+        self.info().map(|info| info.version)
+    }
 }
 
 /// What the two sides of a TLS connection agreed on.

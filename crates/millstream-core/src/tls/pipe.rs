@@ -196,7 +196,7 @@ impl TlsPipe {
     /// Whether this side can end its direction and read on. TLS 1.2 cannot: its close_notify ends both (RFC 5246,
     /// section 7.2.1).
     pub fn can_half_close(&self) -> bool {
-        self.engine.info().is_none_or(|info| info.version >= TlsVersion::V1_3)
+        self.engine.version().is_none_or(|version| version >= TlsVersion::V1_3)
     }
 
     /// What was agreed. `None` before the handshake is over.

@@ -44,8 +44,12 @@ impl RustlsEngine {
     /// The server's side.
     ///
     /// # Errors
-    /// A [`Failure`] for a configuration that rustls refuses.
+    /// A [`Failure`] for a configuration that rustls refuses, or that accepts early data (0-RTT), which anyone can replay
+    /// and which is not passed on.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, Failure> {
+        if config.max_early_data_size > 0 {
+            return Err(TlsFault::Local.failure("early data (0-RTT) can be replayed and is not supported"));
+        }
         let record_len = record_len(config.max_fragment_size);
         let connection = ServerConnection::new(config).map_err(|error| failure_of(&error))?;
         Ok(Self::new(connection.into(), None, record_len))
@@ -167,13 +171,7 @@ impl TlsEngine for RustlsEngine {
     }
 
     fn info(&self) -> Option<TlsInfo> {
-        if self.connection.is_handshaking() {
-            return None;
-        }
-        let version = match self.connection.protocol_version()? {
-            ProtocolVersion::TLSv1_2 => TlsVersion::V1_2,
-            _ => TlsVersion::V1_3,
-        };
+        let version = self.version()?;
         let suite = self.connection.negotiated_cipher_suite()?.suite();
         // rustls marks the suites of TLS 1.3 by a name of its own.
         let suite = format!("{suite:?}").replace("TLS13_", "TLS_");
@@ -187,6 +185,16 @@ impl TlsEngine for RustlsEngine {
         info.peer_certificates = certificates.iter().map(|certificate| certificate.to_vec()).collect();
         info.resumed = self.connection.handshake_kind() == Some(HandshakeKind::Resumed);
         Some(info)
+    }
+
+    fn version(&self) -> Option<TlsVersion> {
+        if self.connection.is_handshaking() {
+            return None;
+        }
+        Some(match self.connection.protocol_version()? {
+            ProtocolVersion::TLSv1_2 => TlsVersion::V1_2,
+            _ => TlsVersion::V1_3,
+        })
     }
 }
 

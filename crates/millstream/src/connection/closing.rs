@@ -46,7 +46,9 @@ impl Connection {
     /// The writer was dropped: as `close`, but a reader that is still there reads on.
     pub(crate) fn writer_dropped(self: &Arc<Self>) {
         self.change(|state, wakes| {
-            state.reader_keeps = !state.life.is_closing();
+            if !state.life.is_closing() {
+                state.reader_keeps = true;
+            }
             state.life.close();
             self.advance(state, None, wakes);
         });

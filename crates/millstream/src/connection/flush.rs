@@ -58,6 +58,11 @@ impl Connection {
                     Poll::Pending => return task,
                 },
                 Task::Linger if state.peer_ended || !self.transport.needs_linger() => state.life.lingered(),
+                Task::Close { reset: false }
+                    if cx.is_none() && state.owes_alert() && !self.transport.sends_inline() =>
+                {
+                    return task;
+                }
                 Task::Close { reset } => {
                     if !reset {
                         self.send_alert(state, cx.as_deref_mut(), wakes);

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll, ready};
 
 use millstream_core::tls::{TlsInfo, TlsPipe};
-use millstream_core::{Failure, ReadBuffer};
+use millstream_core::{Failure, ReadBuffer, WriteError};
 
 use super::reading::ReadEnd;
 use super::sealed::closed_by_us;
@@ -75,6 +75,11 @@ impl Connection {
     /// Whether TLS was begun, whatever came of it.
     pub(crate) fn is_sealed(&self) -> bool {
         self.is_sealed.load(Ordering::Relaxed)
+    }
+
+    /// Whether this side has half-closed.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state.lock().life.check_write(), Err(WriteError::AfterEof))
     }
 
     pub(crate) fn tls_info(&self) -> Option<TlsInfo> {

@@ -38,8 +38,11 @@ impl Connection {
                 }
                 let sent = tls.send(|slices| self.transport.try_write(cx.as_deref_mut(), slices, wakes));
                 let is_lost = sent.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock);
-                if is_lost && tls.is_close_notify_queued() && state.life.is_closing() && !state.reader_keeps {
+                let reads_on =
+                    state.reader == ReaderHalf::Reading && (!state.life.is_closing() || state.reader_keeps);
+                if is_lost && tls.is_close_notify_queued() && !reads_on {
                     // A peer that is gone already cannot be told; all else was handed over, so that is no failure.
+                    state.life.close();
                     state.life.end_sent();
                     state.life.lingered();
                     break;
@@ -90,6 +93,10 @@ impl Connection {
             && state.plain_left == 0
         {
             let _ = tls.send(|slices| self.transport.try_write(cx.as_deref_mut(), slices, wakes));
+            // An adopted stream may keep it to itself otherwise.
+            if let Some(cx) = cx {
+                let _ = self.transport.poll_flush(cx);
+            }
         }
     }
 
@@ -126,7 +133,7 @@ impl Connection {
                 let Some(tls) = &mut state.tls else { return 0 };
                 let received = tls.receive(ciphertext, buffer);
                 let (wants_send, peer_closed) = (tls.wants_send(), tls.peer_closed());
-                if wants_send && !state.blocked && self.transport.sends_inline() {
+                if received.is_ok() && wants_send && !state.blocked && self.transport.sends_inline() {
                     self.flush(state, None, wakes);
                 }
                 match received {
@@ -141,6 +148,7 @@ impl Connection {
                         buffer.fail(failure.clone());
                         state.reader = ReaderHalf::Ended;
                         self.fail(state, failure, wakes);
+                        self.send_alert(state, None, wakes);
                         0
                     }
                 }
@@ -161,6 +169,11 @@ impl State {
     /// What the transport's end means.
     pub(super) fn sealed_end(&self) -> Result<(), Failure> {
         self.tls.as_ref().map_or(Ok(()), |tls| tls.end())
+    }
+
+    /// Whether an alert waits for the peer of a TLS that failed.
+    pub(super) fn owes_alert(&self) -> bool {
+        self.plain_left == 0 && self.tls.as_ref().is_some_and(|tls| tls.wants_send())
     }
 
     /// Whether a handshake goes on: of what is written, nothing passes.

@@ -229,7 +229,11 @@ impl Until {
     fn waits(self, state: &State) -> bool {
         match self {
             Self::LowMark => state.queue.is_paused(),
-            Self::Empty => !state.queue.is_empty() || state.unflushed,
+            Self::Empty => {
+                !state.queue.is_empty()
+                    || state.unflushed
+                    || state.tls.as_ref().is_some_and(|tls| tls.wants_send())
+            }
         }
     }
 }

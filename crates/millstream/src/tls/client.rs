@@ -45,7 +45,8 @@ impl TlsClient {
         TlsClientBuilder::default()
     }
 
-    /// Any configuration of rustls.
+    /// Any configuration of rustls. What it brings of your own (verifiers, resolvers, key logs) runs under the connection's
+    /// lock, so it must be quick and must not call back into the connection.
     pub fn from_config(config: impl Into<Arc<ClientConfig>>) -> Self {
         Self { config: config.into(), server_name: None, manners: Manners::default() }
     }
@@ -63,22 +64,25 @@ impl TlsClient {
 
     manners_setters!();
 
-    /// The engine of one connection to `host`.
-    pub(super) fn engine(&self, host: Option<&str>) -> Result<RustlsEngine, TlsError> {
-        let name = match (&self.server_name, host) {
-            (Some(name), _) => name.clone(),
-            (None, None) => return Err(TlsError::NoServerName),
+    /// Whom a connection to `host` has to verify.
+    pub(crate) fn name_for(&self, host: Option<&str>) -> Result<ServerName<'static>, TlsError> {
+        match (&self.server_name, host) {
+            (Some(name), _) => Ok(name.clone()),
+            (None, None) => Err(TlsError::NoServerName),
             (None, Some(host)) => {
                 // A scope and a final dot are for finding the host, not for its certificate.
                 let name = host.split('%').next().unwrap_or(host);
                 let name = name.strip_suffix('.').unwrap_or(name);
                 ServerName::try_from(name.to_owned())
-                    .map_err(|_| TlsError::BadServerName { name: host.to_owned() })?
+                    .map_err(|_| TlsError::BadServerName { name: host.to_owned() })
             }
-        };
-        let peer = self.peer(host);
-        RustlsEngine::client(Arc::clone(&self.config), name)
-            .map_err(|failure| TlsError::Handshake { peer, failure })
+        }
+    }
+
+    /// The engine of one connection to `host`.
+    pub(super) fn engine(&self, host: Option<&str>) -> Result<RustlsEngine, TlsError> {
+        RustlsEngine::client(Arc::clone(&self.config), self.name_for(host)?)
+            .map_err(|failure| TlsError::BadConfiguration { text: failure.to_string() })
     }
 
     /// Whom the handshake is with, for people.

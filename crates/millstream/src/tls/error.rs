@@ -71,6 +71,15 @@ pub enum TlsError {
     /// The connection has TLS already. Nothing was done.
     #[error("start_tls: this connection has TLS already")]
     AlreadySecure,
+    /// This side has half-closed, so it cannot say its part of a handshake. Nothing was done.
+    #[error("start_tls: write_eof() was called before")]
+    Ended,
+    /// rustls refuses the configuration for a connection. Nothing was done.
+    #[error("TLS configuration: {text}")]
+    BadConfiguration {
+        /// What it says.
+        text: String,
+    },
     /// A client has to know whom to verify. Nothing was done.
     #[error(
         "TLS: a client needs a server name to verify, and this connection was not opened by one: set server_name"
@@ -82,7 +91,7 @@ pub enum TlsError {
         /// The name.
         name: String,
     },
-    /// Adopting a socket does not wait, so it cannot do a handshake. Nothing was done.
+    /// Adopting a socket does not wait, so it cannot do a handshake. The socket that was passed is closed.
     #[error("adopting an open socket cannot begin TLS: adopt it without, then call start_tls")]
     NeedsStartTls,
     /// The handshake failed. The connection is closed; nothing can be read or written, in plaintext least of all.
@@ -109,6 +118,7 @@ impl TlsError {
         match self {
             Self::Handshake { failure, .. } => failure.class(),
             Self::TimedOut { .. } => ErrorClass::Deadline,
+            Self::Ended => ErrorClass::ClosedByUs,
             _ => ErrorClass::BadCall,
         }
     }

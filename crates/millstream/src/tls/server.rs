@@ -46,9 +46,15 @@ impl TlsServer {
         TlsServerBuilder::default()
     }
 
-    /// Any configuration of rustls.
+    /// Any configuration of rustls, except that early data (0-RTT) is not accepted: anyone can replay it. What it brings
+    /// of your own (resolvers, verifiers, key logs) runs under the connection's lock, so it must be quick and must not call
+    /// back into the connection.
     pub fn from_config(config: impl Into<Arc<ServerConfig>>) -> Self {
-        Self { config: config.into(), manners: Manners::default() }
+        let mut config = config.into();
+        if config.max_early_data_size > 0 {
+            Arc::make_mut(&mut config).max_early_data_size = 0;
+        }
+        Self { config, manners: Manners::default() }
     }
 
     manners_setters!();

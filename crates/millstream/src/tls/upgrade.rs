@@ -52,9 +52,8 @@ impl sealed::Side for TlsClient {
 }
 
 impl sealed::Side for TlsServer {
-    fn engine(&self, host: Option<&str>) -> Result<RustlsEngine, TlsError> {
-        let peer = self.peer(host);
-        self.engine().map_err(|failure| TlsError::Handshake { peer, failure })
+    fn engine(&self, _: Option<&str>) -> Result<RustlsEngine, TlsError> {
+        self.engine().map_err(|failure| TlsError::BadConfiguration { text: failure.to_string() })
     }
 
     fn manners(&self) -> sealed::Manners {
@@ -95,6 +94,9 @@ impl StreamWriter {
         }
         if self.connection.is_sealed() {
             return Err(TlsError::AlreadySecure);
+        }
+        if self.connection.has_ended() {
+            return Err(TlsError::Ended);
         }
         begin(reader, tls).await
     }
