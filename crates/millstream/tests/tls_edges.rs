@@ -38,7 +38,7 @@ async fn alert_of_a_dropped_pair(pairs: (Pair, Pair)) -> Option<rustls::Error> {
     let ((mut reader, writer), raw) = pairs;
     let mut bare = realm.bare_server(TlsVersion::V1_3, raw);
     let client = async move {
-        writer.start_tls(&mut reader, &stranger.client(TlsVersion::V1_3)).await.unwrap_err();
+        writer.start_tls(&mut reader, &stranger.client(TlsVersion::V1_3)).await.expect_err("a stranger");
         drop((reader, writer));
     };
     let server = async move {
