@@ -29,6 +29,13 @@ def test_a_cycle_through_a_reader_is_collected(loop):
         reader = millstream.StreamReader(loop=loop)
         reader.me = reader
         reader.view = reader._buffer
+        reader.feed_data(b"1\n2\n")
+        # Memory of reads that have ended is used again.
+        loop.run_until_complete(reader.readuntil())
+        loop.run_until_complete(reader.readuntil())
+        reader.unawaited = [reader.readuntil() for _ in range(5)]
+        for read in reader.unawaited:
+            read.close()
         return [weakref.ref(reader)]
 
     assert dies(make) == [None]

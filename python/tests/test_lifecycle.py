@@ -126,9 +126,9 @@ def interrupt(loop, seed, how):
         and process.returncode == -signal.SIGINT
         and any(line.startswith("KeyboardInterrupt") for line in lines)
         and not any(word in stderr for word in NEVER)
-        # On a bare loop, one run in ten loses a task's wake-up within asyncio's own call_soon(), and its complaint that the
+        # On a bare loop, which asyncio.run() is before 3.11, one run in ten loses a task's wake-up within asyncio's own call_soon(), and its complaint that the
         # task "was destroyed but is pending" follows, with asyncio's own streams as well.
-        and (how == "bare" or lines[-1].startswith("KeyboardInterrupt"))
+        and (how == "bare" or sys.version_info < (3, 11) or lines[-1].startswith("KeyboardInterrupt"))
     )
     return None if good else f"seed {seed}, {loop}, {how}: {process.returncode}, {stdout!r}, {stderr}"
 
@@ -681,7 +681,7 @@ def test_connections_that_end_in_every_way_leave_nothing_behind(loop):
     connections = runs(4000, 100_000)
     result = child(CYCLES, loop, connections, timeout=60 + connections // 50)
     print(result.stdout)
-    assert (result.stderr, result.returncode) == ("", 0), result
+    assert (result.stderr, result.returncode) == ("", 0), result.stderr[-3000:]
 
 
 # --- P6: two threads on one stream -------------------------------------------------------------------------------------
@@ -689,7 +689,7 @@ def test_connections_that_end_in_every_way_leave_nothing_behind(loop):
 THREADS = (
     NEW_LOOP
     + """
-import collections, faulthandler, random, socket, threading, time
+import collections, faulthandler, gc, random, socket, threading, time
 faulthandler.enable()
 sys.setswitchinterval(1e-6)
 seconds = float(sys.argv[2])
@@ -789,19 +789,28 @@ while time.monotonic() < until:
     loop = new_loop()
     try:
         loop.run_until_complete(main())
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
         seen["loop ended by " + type(error).__name__] += 1
     for thread in threads:
         thread.join()
+    threads.clear()
+    try:
+        loop.close()
+    except Exception as error:
+        seen["closing ended by " + type(error).__name__] += 1
+    del loop
+    gc.collect()
 print(dict(seen))
 """
 )
 
 
-def test_two_threads_on_one_stream_get_errors_or_answers_and_never_a_crash():
-    """On stock asyncio. Streams belong to their loop's thread, as asyncio's do; what is promised to those who forget it is
-    that the process survives. (uvloop promises less, and crashes by itself.)"""
-    seconds = min(600, runs(2, 120))
-    result = child(THREADS, "asyncio", seconds, random.randrange(1 << 30), timeout=60 + seconds)
-    assert result.returncode == 0, result
-    assert not any(word in result.stdout + result.stderr for word in NEVER), result
+@pytest.mark.parametrize("loop", LOOPS)
+def test_two_threads_on_one_stream_get_errors_or_answers_and_never_a_crash(loop):
+    """Streams belong to their loop's thread, as asyncio's do; what is promised to those who forget it is that the process
+    survives. Nothing is said of the order of their bytes."""
+    seconds = min(600, runs(1, 120))
+    result = child(THREADS, loop, seconds, random.randrange(1 << 30), timeout=60 + seconds)
+    print(result.stdout)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert not any(word in result.stdout + result.stderr for word in NEVER), result.stderr[-3000:]

@@ -216,7 +216,7 @@ impl ReaderBase {
     #[inline]
     fn read_of(slf: PyRef<'_, Self>, kind: Kind, deadline: Option<f64>) -> PyResult<Py<Read>> {
         let py = slf.py();
-        Py::new(py, Read::new(slf.into(), kind, deadline))
+        Read::make(py, slf.into(), kind, deadline)
     }
 }
 

@@ -155,8 +155,28 @@ enum Step {
 }
 
 impl Read {
+    /// A read that the garbage collector knows of: one whose memory comes from the free list it otherwise does not, so that
+    /// a cycle through it would stay for ever.
     #[inline]
-    pub(crate) fn new(reader: Py<ReaderBase>, kind: Kind, deadline: Option<f64>) -> Self {
+    pub(crate) fn make(
+        py: Python<'_>,
+        reader: Py<ReaderBase>,
+        kind: Kind,
+        deadline: Option<f64>,
+    ) -> PyResult<Py<Self>> {
+        let read = Py::new(py, Self::new(reader, kind, deadline))?;
+        // SAFETY: the object is alive and whole, its type takes part in garbage collection, and the global lock is held.
+        #[allow(unsafe_code)]
+        unsafe {
+            if ffi::PyObject_GC_IsTracked(read.as_ptr()) == 0 {
+                ffi::PyObject_GC_Track(read.as_ptr().cast());
+            }
+        }
+        Ok(read)
+    }
+
+    #[inline]
+    fn new(reader: Py<ReaderBase>, kind: Kind, deadline: Option<f64>) -> Self {
         Self {
             reader,
             kind,
@@ -263,7 +283,6 @@ impl Read {
                 )
             }
         };
-        track(slf);
         let mut waiting = this.waiting.lock();
         waiting.future = Some(future.clone_ref(py));
         waiting.timer = timer;
@@ -315,18 +334,6 @@ impl Read {
             return Err(error);
         }
         Ok(future)
-    }
-}
-
-/// Tells the garbage collector of a read that is about to wait, and may be part of a cycle from then on: of one whose memory
-/// comes from the free list it does not know.
-fn track(read: &Bound<'_, Read>) {
-    // SAFETY: the object is alive and whole, its type takes part in garbage collection, and the global lock is held.
-    #[allow(unsafe_code)]
-    unsafe {
-        if ffi::PyObject_GC_IsTracked(read.as_ptr()) == 0 {
-            ffi::PyObject_GC_Track(read.as_ptr().cast());
-        }
     }
 }
 
