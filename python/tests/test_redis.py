@@ -4,12 +4,12 @@ else. Its own tests run on them by ``make test-redis-py``."""
 from __future__ import annotations
 
 import asyncio
-import sys
 import contextlib
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 
 import millstream
