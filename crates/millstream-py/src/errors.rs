@@ -2,6 +2,8 @@
 
 use millstream_core::Failure;
 use pyo3::exceptions::{PyException, PyOSError, PyStopIteration, PyValueError};
+use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
@@ -13,15 +15,71 @@ pub(crate) fn stop(value: Py<PyAny>) -> PyErr {
 }
 
 /// The same, set in the interpreter without an error object of ours between: for `__next__`, which then returns nothing.
+///
+/// Making and dropping an exception costs more than reading a line does, so a short result comes in one that is kept: as
+/// long as nobody else holds it, which is always so where an `await` takes the result out of it at once. It keeps the
+/// last such result until the next one.
 #[inline]
-pub(crate) fn set_stop(_: Python<'_>, value: Py<PyAny>) {
-    // SAFETY: this thread is attached, as the token shows; both objects are alive during the call, which takes references
-    // of its own. A result is never a tuple or an exception, which would be unpacked.
+pub(crate) fn set_stop(py: Python<'_>, value: Py<PyAny>) {
+    static KEPT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let is_short = value.cast_bound::<PyBytes>(py).is_ok_and(|bytes| bytes.as_bytes().len() <= KEPT_LEN);
+    let kept = if is_short { KEPT.get_or_try_init(py, || new_stop(py)).ok() } else { None };
+    // SAFETY: this thread is attached, as the token shows, and all objects are alive during the calls. Whatever is done to
+    // the kept exception is done while ours is the only reference to it, so nobody sees it change; it is a `StopIteration`
+    // itself and no subclass, so it has that layout, in which `value` is owned. What it held before is short bytes, which
+    // run no code when they go. `restore` takes over a reference that is made for it. The last call takes references of
+    // its own; a result is never a tuple or an exception, which it would unpack.
     #[allow(unsafe_code)]
     unsafe {
-        pyo3::ffi::PyErr_SetObject(pyo3::ffi::PyExc_StopIteration, value.as_ptr());
+        if let Some(kept) = kept
+            && ffi::Py_REFCNT(kept.as_ptr()) == 1
+        {
+            let stop = kept.as_ptr().cast::<ffi::PyStopIterationObject>();
+            let travelled = !(*stop).traceback.is_null() || !(*stop).context.is_null();
+            if !travelled {
+                let old = std::mem::replace(&mut (*stop).value, value.into_ptr());
+                ffi::Py_XDECREF(old);
+                return restore(kept.clone_ref(py).into_ptr());
+            }
+            forget_travels(kept.bind(py));
+        }
+        ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr());
     }
 }
+
+/// Someone took a step of a read by hand, and let the exception pass through frames, which it remembers.
+#[cold]
+fn forget_travels(kept: &Bound<'_, PyAny>) {
+    let py = kept.py();
+    for name in [intern!(py, "__traceback__"), intern!(py, "__context__")] {
+        // It cannot fail for an exception; if it did, this one would only not be used again.
+        let _ = kept.setattr(name, py.None());
+    }
+}
+
+/// # Safety
+/// The thread is attached; `exception` is an exception, with a reference that is handed over.
+#[inline]
+#[allow(unsafe_code)]
+unsafe fn restore(exception: *mut ffi::PyObject) {
+    // SAFETY: as above; the type's reference is one of its own.
+    #[cfg(Py_3_12)]
+    unsafe {
+        ffi::PyErr_SetRaisedException(exception);
+    }
+    #[cfg(not(Py_3_12))]
+    unsafe {
+        let kind = ffi::Py_NewRef(ffi::PyExc_StopIteration);
+        ffi::PyErr_Restore(kind, exception, std::ptr::null_mut());
+    }
+}
+
+fn new_stop(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    Ok(py.get_type::<PyStopIteration>().call0()?.into_any().unbind())
+}
+
+/// Longer results are not worth keeping.
+const KEPT_LEN: usize = 4096;
 
 /// `asyncio.IncompleteReadError`.
 pub(crate) fn incomplete(py: Python<'_>, partial: &[u8], expected: Option<usize>) -> PyErr {

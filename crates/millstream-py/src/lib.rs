@@ -10,6 +10,8 @@
 //! collected and said after the lock is released; objects are dropped there too.
 
 mod errors;
+mod kind;
+mod look;
 mod outbox;
 mod protocol;
 mod reader;

@@ -9,8 +9,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyTuple, PyType};
 
 use crate::Lock;
+use crate::kind::Kind;
 use crate::outbox::Outbox;
-use crate::reads::{Kind, Read};
+use crate::reads::Read;
 use crate::view::BufferView;
 
 /// What `StreamReader` inherits: everything that is done often.
@@ -40,6 +41,8 @@ pub(crate) struct State {
     future_args: Option<Py<PyDict>>,
     /// What the writer of the same connection has not sent yet: it leaves before a read waits.
     outbox: Option<Py<Outbox>>,
+    /// A read that has finished, to be used again.
+    pub(crate) spare: Option<Py<Read>>,
 }
 
 /// What has to be told to the transport once the lock is released.
@@ -216,7 +219,8 @@ impl ReaderBase {
     #[inline]
     fn read_of(slf: PyRef<'_, Self>, kind: Kind, deadline: Option<f64>) -> PyResult<Py<Read>> {
         let py = slf.py();
-        Read::make(py, slf.into(), kind, deadline)
+        let spare = slf.state.lock().spare.take();
+        Read::make(py, spare, slf.into(), kind, deadline)
     }
 }
 
@@ -262,6 +266,7 @@ impl ReaderBase {
                 event_loop: None,
                 future_args: None,
                 outbox: None,
+                spare: None,
             }),
         })
     }
@@ -301,7 +306,7 @@ impl ReaderBase {
     ) -> PyResult<Py<Read>> {
         let kind = match separator {
             None => Kind::until(vec![b"\n".to_vec()], limit),
-            Some(separator) => Kind::until(crate::reads::separators(&separator)?, limit),
+            Some(separator) => Kind::until(crate::kind::separators(&separator)?, limit),
         };
         Self::read_of(slf, kind, deadline)
     }
@@ -556,7 +561,8 @@ impl ReaderBase {
             visit.call(object)?;
         }
         visit.call(&state.future_args)?;
-        visit.call(&state.outbox)
+        visit.call(&state.outbox)?;
+        visit.call(&state.spare)
     }
 
     fn __clear__(&self) {
@@ -569,6 +575,7 @@ impl ReaderBase {
             state.event_loop.take(),
             state.future_args.take(),
             state.outbox.take(),
+            state.spare.take(),
         );
         drop(state);
         drop(old);

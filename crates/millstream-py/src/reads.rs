@@ -2,130 +2,39 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use millstream_core::{Answer, Failure, ReadBuffer, Request, Separators};
-use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PySlice, PyTuple};
 
-use crate::reader::{ReaderBase, State, Tell, throw_into, wake};
+use crate::kind::Kind;
+use crate::look::{Step, finish, look};
+use crate::reader::{ReaderBase, Tell, throw_into, wake};
 use crate::ready::thrown;
 use crate::{Lock, errors};
 
-/// What is read.
-#[derive(Debug)]
-pub(crate) enum Kind {
-    Line {
-        limit: Option<usize>,
-    },
-    /// A line of `async for`.
-    Next,
-    Until {
-        separators: Vec<Vec<u8>>,
-        limit: Option<usize>,
-    },
-    Exactly(usize),
-    /// `readexactly` of less than nothing.
-    Negative,
-    Some {
-        max: usize,
-    },
-    All,
-    /// As `Some`, without taking it.
-    Peek {
-        max: usize,
-    },
-    /// All complete lines that are there, at least one.
-    Lines {
-        most: usize,
-        limit: Option<usize>,
-    },
-    /// As `Some`, into a memoryview of the caller's bytes, which are `max` many.
-    Into {
-        view: Py<PyAny>,
-        max: usize,
-    },
-}
-
-impl Kind {
-    pub(crate) fn until(separators: Vec<Vec<u8>>, limit: Option<usize>) -> Self {
-        Self::Until { separators, limit }
-    }
-
-    /// The same question to the buffer, for the reader to ask while the read waits.
-    fn question(&self) -> Self {
-        match self {
-            Self::Line { limit } | Self::Lines { limit, .. } => Self::Line { limit: *limit },
-            Self::Next => Self::Next,
-            Self::Until { separators, limit } => Self::until(separators.clone(), *limit),
-            Self::Exactly(n) => Self::Exactly(*n),
-            Self::Negative => Self::Negative,
-            Self::Some { max } | Self::Peek { max } | Self::Into { max, .. } => Self::Some { max: *max },
-            Self::All => Self::All,
-        }
-    }
-
-    /// The name of the method, for messages.
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Line { .. } | Self::Next | Self::Until { .. } => "readuntil",
-            Self::Exactly(_) | Self::Negative => "readexactly",
-            Self::Some { .. } | Self::All => "read",
-            Self::Peek { .. } => "peek",
-            Self::Lines { .. } => "readlines",
-            Self::Into { .. } => "readinto",
-        }
-    }
-
-    /// Asks the buffer.
-    #[inline]
-    pub(crate) fn judge(&self, buffer: &mut ReadBuffer) -> Answer {
-        let limit = buffer.limit();
-        let request = match self {
-            Self::Line { limit: own } | Self::Lines { limit: own, .. } => {
-                Request::Line { limit: own.unwrap_or(limit) }
-            }
-            Self::Next => Request::Line { limit },
-            Self::Until { separators, limit: own } => {
-                let limit = own.unwrap_or(limit);
-                if let [one] = &separators[..] {
-                    let separators = Separators::One(one);
-                    return buffer.poll(&Request::Until { separators, limit });
-                }
-                let several: Vec<&[u8]> = separators.iter().map(|separator| &separator[..]).collect();
-                return buffer.poll(&Request::Until { separators: Separators::Any(&several), limit });
-            }
-            Self::Exactly(n) => Request::Exactly(*n),
-            Self::Negative => Request::Exactly(0),
-            Self::Some { max } | Self::Peek { max } | Self::Into { max, .. } => Request::Some { max: *max },
-            Self::All => Request::All { max: usize::MAX },
-        };
-        buffer.poll(&request)
-    }
-}
-
-/// The separators of `readuntil`: one bytes-like object, or a tuple of them.
-pub(crate) fn separators(separator: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<u8>>> {
-    match separator.cast::<PyTuple>() {
-        Ok(several) => several.iter().map(|one| crate::writer::snapshot(&one)).collect(),
-        Err(_) => Ok(vec![crate::writer::snapshot(separator)?]),
-    }
-}
-
 /// One read that was asked for. Nothing happens before it is awaited.
+///
+/// One that has finished knows its reader no more. The reader keeps it, and uses it again if nobody else has it by then.
 #[pyclass(frozen, freelist = 64, module = "millstream._core")]
 #[derive(Debug)]
 pub(crate) struct Read {
-    reader: Py<ReaderBase>,
-    kind: Kind,
-    /// The loop's time at which waiting ends.
-    deadline: Option<f64>,
+    job: Lock<Job>,
     finished: AtomicBool,
     /// It has waited before.
     waits: AtomicBool,
     waiting: Lock<Waiting>,
+}
+
+/// What is to be read.
+#[derive(Debug)]
+struct Job {
+    /// Nothing once the read has finished.
+    reader: Option<Py<ReaderBase>>,
+    kind: Kind,
+    /// The loop's time at which waiting ends.
+    deadline: Option<f64>,
 }
 
 /// The future that is waited on, and the timer that ends it.
@@ -142,29 +51,38 @@ enum Next {
     Done(Py<PyAny>),
 }
 
-/// How a look at the buffer ended. Exceptions are made from it when the lock is released: making one runs Python code.
-enum Step {
-    Wait,
-    Bytes(Py<PyBytes>),
-    Lines(Vec<Py<PyBytes>>),
-    Incomplete { partial: Vec<u8>, expected: Option<usize> },
-    Overrun { found: bool, consumed: usize, of_line: bool },
-    Bad(&'static str),
-    Raise(Py<PyAny>),
-    Failed(Failure),
-}
-
 impl Read {
-    /// A read that the garbage collector knows of: one whose memory comes from the free list it otherwise does not, so that
-    /// a cycle through it would stay for ever.
+    /// A read: the spare one if it is nobody else's.
     #[inline]
     pub(crate) fn make(
         py: Python<'_>,
+        spare: Option<Py<Self>>,
         reader: Py<ReaderBase>,
         kind: Kind,
         deadline: Option<f64>,
     ) -> PyResult<Py<Self>> {
-        let read = Py::new(py, Self::new(reader, kind, deadline))?;
+        let job = Job { reader: Some(reader), kind, deadline };
+        if let Some(spare) = spare
+            && is_unshared(py, &spare)
+        {
+            let read = spare.get();
+            let old = std::mem::replace(&mut *read.job.lock(), job);
+            drop(old);
+            read.finished.store(false, Ordering::Relaxed);
+            read.waits.store(false, Ordering::Relaxed);
+            return Ok(spare);
+        }
+        let read = Py::new(
+            py,
+            Self {
+                job: Lock::new(job),
+                finished: AtomicBool::new(false),
+                waits: AtomicBool::new(false),
+                waiting: Lock::default(),
+            },
+        )?;
+        // A read whose memory comes from the free list is not known to the garbage collector, so that a cycle through it would
+        // stay for ever.
         // SAFETY: the object is alive and whole, its type takes part in garbage collection, and the global lock is held.
         #[allow(unsafe_code)]
         unsafe {
@@ -175,16 +93,9 @@ impl Read {
         Ok(read)
     }
 
-    #[inline]
-    fn new(reader: Py<ReaderBase>, kind: Kind, deadline: Option<f64>) -> Self {
-        Self {
-            reader,
-            kind,
-            deadline,
-            finished: AtomicBool::new(false),
-            waits: AtomicBool::new(false),
-            waiting: Lock::default(),
-        }
+    /// The reader, while the read has not finished.
+    fn reader(&self, py: Python<'_>) -> Option<Py<ReaderBase>> {
+        self.job.lock().reader.as_ref().map(|reader| reader.clone_ref(py))
     }
 
     /// Goes on.
@@ -197,32 +108,38 @@ impl Read {
         }
         let is_first = !this.waits.load(Ordering::Relaxed);
         let waited = if is_first { None } else { this.stop_waiting(py)? };
-        let reader = this.reader.get();
+        let mut job = this.job.lock();
+        let Some(reader) = job.reader.take() else {
+            return Err(PyRuntimeError::new_err("this read is being awaited already"));
+        };
         let (step, tell, forgotten, seen) = {
-            let mut state = reader.state.lock();
+            let mut state = reader.get().state.lock();
             let forgotten = waited.as_ref().and_then(|waited| state.forget(waited));
-            let step = look(py, &mut state, &this.kind);
+            let step = look(py, &mut state, &job.kind);
             let tell = if let Step::Wait = step {
+                job.reader = Some(reader.clone_ref(py));
                 Tell::Nothing
             } else {
+                this.finished.store(true, Ordering::Relaxed);
+                state.spare.get_or_insert_with(|| slf.clone().unbind());
                 state.tell_writer();
                 state.taken(py)
             };
             (step, tell, forgotten, state.buffer.len())
         };
+        drop(job);
         drop(waited);
         if forgotten.is_some() {
             this.awaited_twice(py, forgotten, &step)?;
         }
         if let Step::Wait = step {
-            return match Self::wait(slf, is_first, seen)? {
+            return match Self::wait(slf, reader.get(), is_first, seen)? {
                 Some(future) => Ok(Next::Wait(future)),
                 None => Self::step(slf),
             };
         }
-        this.finished.store(true, Ordering::Relaxed);
-        reader.tell(py, tell)?;
-        finish(py, &this.kind, step).map(Next::Done)
+        reader.get().tell(py, tell)?;
+        finish(py, step).map(Next::Done)
     }
 
     /// This read goes on though nobody woke the future that it waits on: either a stranger completed that, or two await
@@ -247,7 +164,7 @@ impl Read {
     #[cold]
     fn busy(&self) -> PyErr {
         self.finished.store(true, Ordering::Relaxed);
-        let name = self.kind.name();
+        let name = self.job.lock().kind.name();
         PyRuntimeError::new_err(format!(
             "{name}() called while another coroutine is already waiting for incoming data"
         ))
@@ -255,10 +172,14 @@ impl Read {
 
     /// The future to wait for. `None` if there is something new since the look that `seen` bytes: a transport that answers
     /// within `write` itself.
-    fn wait(slf: &Bound<'_, Self>, is_first: bool, seen: usize) -> PyResult<Option<Py<PyAny>>> {
+    fn wait(
+        slf: &Bound<'_, Self>,
+        reader: &ReaderBase,
+        is_first: bool,
+        seen: usize,
+    ) -> PyResult<Option<Py<PyAny>>> {
         let py = slf.py();
         let this = slf.get();
-        let reader = this.reader.get();
         reader.flush_writer(py)?;
         {
             let state = reader.state.lock();
@@ -274,7 +195,8 @@ impl Read {
         // As `await future` does, without its iterator between us.
         future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
         let future = future.unbind();
-        let timer = match this.deadline {
+        let deadline = this.job.lock().deadline;
+        let timer = match deadline {
             None => None,
             Some(deadline) => {
                 let expire = slf.getattr(intern!(py, "_expire"))?;
@@ -288,6 +210,7 @@ impl Read {
         waiting.timer = timer;
         drop(waiting);
         this.waits.store(true, Ordering::Relaxed);
+        let question = this.job.lock().kind.question();
         let tell = {
             let mut state = reader.state.lock();
             if state.waiter.is_some() {
@@ -297,7 +220,7 @@ impl Read {
                 return Err(this.busy());
             }
             state.waiter = Some(future.clone_ref(py));
-            state.wanted = Some(this.kind.question());
+            state.wanted = Some(question);
             if is_first {
                 state.gave_way = false;
             }
@@ -314,9 +237,15 @@ impl Read {
     fn abandon(&self, py: Python<'_>) -> PyResult<()> {
         self.finished.store(true, Ordering::Relaxed);
         let future = self.stop_waiting(py)?;
-        let forgotten = future.as_ref().and_then(|future| self.reader.get().state.lock().forget(future));
+        let forgotten = self.forget(py, future.as_ref());
         drop((future, forgotten));
         Ok(())
+    }
+
+    /// The reader's reference to the future that this read waited on, to be dropped without a lock.
+    fn forget(&self, py: Python<'_>, future: Option<&Py<PyAny>>) -> Option<Py<PyAny>> {
+        let reader = self.reader(py)?;
+        reader.get().state.lock().forget(future?)
     }
 
     /// The future that was waited on; its timer is cancelled.
@@ -329,8 +258,7 @@ impl Read {
             && let Err(error) = timer.bind(py).call_method0(intern!(py, "cancel"))
         {
             // Ctrl-C, for one: the next read must not find this one waiting.
-            let forgotten = future.as_ref().and_then(|future| self.reader.get().state.lock().forget(future));
-            drop(forgotten);
+            drop(self.forget(py, future.as_ref()));
             return Err(error);
         }
         Ok(future)
@@ -341,119 +269,19 @@ impl Drop for Read {
     /// A read that waited and was forgotten: the next one must not find it waiting.
     fn drop(&mut self) {
         let Some(future) = self.waiting.get_mut().future.take() else { return };
-        let forgotten = self.reader.get().state.lock().forget(&future);
+        let Some(reader) = self.job.get_mut().reader.take() else { return };
+        let forgotten = reader.get().state.lock().forget(&future);
         drop((future, forgotten));
     }
 }
 
-/// Takes the answer out of the buffer, if there is one. Runs no Python code.
-fn look(py: Python<'_>, state: &mut State, kind: &Kind) -> Step {
-    match kind {
-        Kind::Until { separators, .. } if separators.is_empty() => {
-            return Step::Bad("Separator should contain at least one element");
-        }
-        Kind::Until { separators, .. } if separators.iter().any(Vec::is_empty) => {
-            return Step::Bad("Separator should be at least one-byte string");
-        }
-        Kind::Negative => return Step::Bad("readexactly size can not be less than zero"),
-        _ => {}
-    }
-    if let Some(exception) = state.raised(py) {
-        return Step::Raise(exception);
-    }
-    if let Kind::Line { limit } = kind
-        && let Some(len) = state.buffer.ready_line(limit.unwrap_or_else(|| state.buffer.limit()))
-    {
-        return Step::Bytes(bytes(py, state.buffer.lend(len)));
-    }
-    match kind.judge(&mut state.buffer) {
-        Answer::Need => Step::Wait,
-        Answer::Ready { len } => match kind {
-            Kind::Peek { max } => Step::Bytes(bytes(py, &state.buffer.unread()[..len.min(*max)])),
-            Kind::Lines { most, limit } => Step::Lines(lines(py, state, *most, *limit, len)),
-            _ => Step::Bytes(bytes(py, state.buffer.lend(len))),
-        },
-        Answer::End => match kind {
-            Kind::Until { .. } => Step::Incomplete { partial: Vec::new(), expected: None },
-            Kind::Exactly(n) => Step::Incomplete { partial: Vec::new(), expected: Some(*n) },
-            Kind::Lines { .. } => Step::Lines(Vec::new()),
-            _ => Step::Bytes(bytes(py, b"")),
-        },
-        Answer::Incomplete { len } => {
-            let expected = if let Kind::Exactly(n) = kind { Some(*n) } else { None };
-            Step::Incomplete { partial: state.buffer.lend(len).to_vec(), expected }
-        }
-        Answer::Overrun { consumed, found } => {
-            let of_line = matches!(kind, Kind::Line { .. } | Kind::Next | Kind::Lines { .. });
-            if of_line {
-                // As asyncio: the line goes, or what is there of it.
-                let len = if found { consumed + 1 } else { state.buffer.len() };
-                state.buffer.consume(len);
-            }
-            Step::Overrun { found, consumed, of_line }
-        }
-        Answer::Failed(failure) => match state.lost(py) {
-            Some(exception) => Step::Raise(exception),
-            None => Step::Failed(failure),
-        },
-    }
-}
-
+/// Whether ours is the only reference.
 #[inline]
-fn bytes(py: Python<'_>, data: &[u8]) -> Py<PyBytes> {
-    PyBytes::new(py, data).unbind()
-}
-
-/// The first line, which is `len` long, and the complete ones behind it.
-fn lines(
-    py: Python<'_>,
-    state: &mut State,
-    most: usize,
-    limit: Option<usize>,
-    len: usize,
-) -> Vec<Py<PyBytes>> {
-    let mut found = vec![bytes(py, state.buffer.lend(len))];
-    let limit = limit.unwrap_or_else(|| state.buffer.limit());
-    while found.len() < most
-        && let Some(len) = state.buffer.ready_line(limit)
-    {
-        found.push(bytes(py, state.buffer.lend(len)));
-    }
-    found
-}
-
-/// Puts the bytes at the start of the caller's view, and counts them.
-fn put(view: &Bound<'_, PyAny>, data: Py<PyBytes>) -> PyResult<Py<PyAny>> {
-    let py = view.py();
-    let n = data.as_bytes(py).len();
-    view.set_item(PySlice::new(py, 0, n.cast_signed(), 1), data)?;
-    Ok(n.into_pyobject(py)?.into_any().unbind())
-}
-
-/// A result as the end of an awaitable.
-#[inline]
-fn finish(py: Python<'_>, kind: &Kind, step: Step) -> PyResult<Py<PyAny>> {
-    Err(match step {
-        Step::Bytes(line) => {
-            if let Kind::Next = kind
-                && line.as_bytes(py).is_empty()
-            {
-                return Err(PyStopAsyncIteration::new_err(()));
-            }
-            return match kind {
-                Kind::Into { view, .. } => put(view.bind(py), line),
-                _ => Ok(line.into_any()),
-            };
-        }
-        Step::Lines(lines) => return Ok(PyList::new(py, lines)?.into_any().unbind()),
-        Step::Incomplete { partial, expected } => errors::incomplete(py, &partial, expected),
-        Step::Overrun { found, consumed, of_line: true } => errors::line_overrun(py, found, consumed),
-        Step::Overrun { found, consumed, of_line: false } => errors::overrun(py, found, consumed),
-        Step::Bad(text) => PyValueError::new_err(text),
-        Step::Raise(exception) => PyErr::from_value(exception.into_bound(py)),
-        Step::Failed(failure) => errors::failed(&failure),
-        Step::Wait => PyRuntimeError::new_err("a read was finished while it waits"),
-    })
+fn is_unshared(_: Python<'_>, read: &Py<Read>) -> bool {
+    // SAFETY: the object is alive, for we hold a reference, and the global lock is held.
+    #[allow(unsafe_code)]
+    let references = unsafe { ffi::Py_REFCNT(read.as_ptr()) };
+    references == 1
 }
 
 #[pymethods]
@@ -492,7 +320,7 @@ impl Read {
         let future = waiting.future.as_ref().map(|future| future.clone_ref(py));
         drop(waiting);
         drop(timer);
-        let name = self.kind.name();
+        let name = self.job.lock().kind.name();
         let text = format!("{name}(): the deadline came before the data");
         throw_into(py, future, errors::timed_out(py, &text)?)
     }
@@ -513,9 +341,11 @@ impl Read {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.reader)?;
-        if let Kind::Into { view, .. } = &self.kind {
-            visit.call(view)?;
+        if let Some(job) = self.job.try_lock() {
+            visit.call(&job.reader)?;
+            if let Kind::Into { view, .. } = &job.kind {
+                visit.call(view)?;
+            }
         }
         match self.waiting.try_lock() {
             Some(waiting) => {
