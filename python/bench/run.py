@@ -24,10 +24,14 @@ HERE = pathlib.Path(__file__).parent
 class Row:
     """One row of the table: what the servers do, and how they are loaded."""
 
-    def __init__(self, name, work, mode, *arguments, bars=()):
+    def __init__(self, name, work, mode, *arguments, bars=(), fresh=False):
         self.name = name
         self.work = work
         self.mode = mode
+        #: Each measurement is of a server that has just started. asyncio's transports allocate 256 KiB for every receive,
+        #: which the C library maps and unmaps each time until a connection has ended for the first time: from then on, it
+        #: serves them from memory that it keeps, and the same server takes half as long.
+        self.fresh = fresh
         self.arguments = [str(argument) for argument in arguments]
         #: (loop, least ratio of the rates, least ratio of the CPU time a unit): the bars of ours against stock.
         self.bars = dict((loop, least) for loop, least in bars)
@@ -35,7 +39,17 @@ class Row:
 
 ROWS = [
     Row("lines, 1 connection", "lines", "depth1", "--connections", 1, bars=[("asyncio", 1.0), ("uvloop", 1.0)]),
-    Row("lines, 100 connections", "lines", "depth1", "--connections", 100, bars=[("asyncio", 2.0), ("uvloop", 1.5)]),
+    Row(
+        "lines, 100 connections, the first of their server",
+        *("lines", "depth1", "--connections", 100),
+        bars=[("asyncio", 2.0), ("uvloop", 1.5)],
+        fresh=True,
+    ),
+    Row(
+        "lines, 100 connections, others before them",
+        *("lines", "depth1", "--connections", 100),
+        bars=[("asyncio", 2.0), ("uvloop", 1.5)],
+    ),
     Row(
         "lines, 50 x 100 outstanding",
         "lines",
@@ -54,13 +68,27 @@ ROWS = [
         for size in (1024, 10 * 1024, 100 * 1024)
     ),
     Row("bulk", "bulk", "bulk", "--bytes", 256 * 2**20, bars=[("asyncio", 1.5), ("uvloop", 1.5)]),
+    Row(
+        "TLS: lines, 100 connections",
+        *("tls-lines", "tls-depth1", "--connections", 100),
+        bars=[("asyncio", 1.0), ("uvloop", 1.0)],
+    ),
+    Row(
+        "TLS: lines, 50 x 100 outstanding",
+        *("tls-lines", "tls-pipelined", "--connections", 50, "--depth", 100),
+        bars=[("asyncio", 1.0), ("uvloop", 1.0)],
+    ),
+    Row("TLS: bulk", "tls-bulk", "tls-bulk", "--bytes", 64 * 2**20, bars=[("asyncio", 1.0), ("uvloop", 1.0)]),
 ]
 
 
 class Server:
     def __init__(self, streams, loop, work):
-        self.streams, self.loop = streams, loop
-        command = [sys.executable, str(HERE / "serve.py"), streams, loop, work, "0"]
+        self.streams, self.loop, self.work = streams, loop, work
+        self.start()
+
+    def start(self):
+        command = [sys.executable, str(HERE / "serve.py"), self.streams, self.loop, self.work, "0"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.port = int(self.process.stdout.readline())
 
@@ -70,8 +98,11 @@ class Server:
 
     def measure(self, load, row, window_ms):
         """Units a second, and CPU nanoseconds a unit."""
+        if row.fresh:
+            self.end()
+            self.start()
         command = [load, "load", row.mode, "--port", str(self.port), "--pid", str(self.process.pid), "--core", "1"]
-        if row.mode != "bulk":
+        if not row.mode.endswith("bulk"):
             command += ["--window-ms", str(window_ms), "--warm-ms", "100"]
         output = subprocess.run(command + row.arguments, capture_output=True, text=True, check=True)
         units, wall_ns, cpu_ns, waited_ns, p50_ns, p99_ns = map(int, output.stdout.split())
@@ -93,8 +124,8 @@ def servers_of(row):
         if loop != "asyncio" and importlib.util.find_spec(loop) is None:
             continue
         for streams in ("stock", "millstream", "protocol"):
-            # The bare protocol has no messages to find, and one loop is enough to show the floor.
-            if streams == "protocol" and (loop != "uvloop" or row.work not in ("lines", "bulk")):
+            # The bare protocol shows the floor: what the loop takes that does not even look at what it receives.
+            if streams == "protocol" and (loop not in ("asyncio", "uvloop") or row.work not in ("lines", "bulk")):
                 continue
             # On other native loops, only their own streams are of interest: which are asyncio's, on their transports.
             if loop in ("rloop", "rsloop") and streams != "stock":

@@ -2,7 +2,7 @@
 
 STREAMS is ``stock`` (asyncio's own), ``millstream``, or ``protocol`` (no streams: a bare ``asyncio.Protocol``, the floor of
 what the loop allows). LOOP is ``asyncio``, ``uvloop``, ``rloop`` or ``rsloop``. WORK is ``lines``, ``bulk`` or a message's size in
-bytes.
+bytes, with ``tls-`` before it over TLS 1.3.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import ssl
 import sys
 
 
@@ -58,12 +59,19 @@ def quiet(handler):
     return wrapped
 
 
-class EchoProtocol(asyncio.Protocol):
+class EchoProtocol(asyncio.BufferedProtocol):
+    """The least that a loop can do for an echo: one buffer for all, and no look at what came."""
+
+    buffer = memoryview(bytearray(65536))
+
     def connection_made(self, transport):
         self.transport = transport
 
-    def data_received(self, data):
-        self.transport.write(data)
+    def get_buffer(self, sizehint):
+        return self.buffer
+
+    def buffer_updated(self, count):
+        self.transport.write(bytes(self.buffer[:count]))
 
 
 def new_loop(name):
@@ -72,7 +80,21 @@ def new_loop(name):
     return importlib.import_module(name).new_event_loop()
 
 
+def server_side_tls():
+    """A context with a certificate that is made for this run."""
+    import trustme
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    return context
+
+
 async def main(streams, work):
+    keywords = {}
+    if work.startswith("tls-"):
+        work = work.removeprefix("tls-")
+        keywords["ssl"] = server_side_tls()
     if streams == "protocol":
         loop = asyncio.get_running_loop()
         server = await loop.create_server(EchoProtocol, "127.0.0.1", 0)
@@ -80,7 +102,7 @@ async def main(streams, work):
         module = asyncio if streams == "stock" else importlib.import_module("millstream")
         handlers = {"lines": echo_lines, "bulk": echo_bulk}
         handler = handlers.get(work) or echo_messages(int(work))
-        server = await module.start_server(quiet(handler), "127.0.0.1", 0)
+        server = await module.start_server(quiet(handler), "127.0.0.1", 0, **keywords)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.Event().wait()
 
