@@ -130,6 +130,9 @@ def servers_of(row):
             # On other native loops, only their own streams are of interest: which are asyncio's, on their transports.
             if loop in ("rloop", "rsloop") and streams != "stock":
                 continue
+            # rloop has no TLS.
+            if loop == "rloop" and row.work.startswith("tls-"):
+                continue
             yield Server(streams, loop, row.work)
 
 
