@@ -121,7 +121,10 @@ impl Read {
                 Tell::Nothing
             } else {
                 this.finished.store(true, Ordering::Relaxed);
-                state.spare.get_or_insert_with(|| slf.clone().unbind());
+                // Not one that holds the caller's buffer.
+                if state.spare.is_none() && !matches!(job.kind, Kind::Into { .. }) {
+                    state.spare = Some(slf.clone().unbind());
+                }
                 state.tell_writer();
                 state.taken(py)
             };
