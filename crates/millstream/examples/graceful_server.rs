@@ -32,14 +32,8 @@ pub(crate) async fn start(host: &str, port: u16) -> Result<Server, Error> {
     }
 }
 
-#[tokio::main]
-#[allow(dead_code, reason = "the tests include this file as a module")]
-async fn main() -> Result<(), Error> {
-    let mut args = std::env::args().skip(1);
-    let host = args.next().unwrap_or_else(|| "127.0.0.1".to_owned());
-    let port = args.next().and_then(|port| port.parse().ok()).unwrap_or(8888);
-
-    let server = start(&host, port).await?;
+pub(crate) async fn serve(host: &str, port: u16) -> Result<(), Error> {
+    let server = start(host, port).await?;
     for address in server.sockets() {
         println!("Serving on {address}");
     }
@@ -47,4 +41,13 @@ async fn main() -> Result<(), Error> {
     println!("Stopped by {signal:?}: {stopped:?}");
     println!("{:?}", server.stats());
     Ok(())
+}
+
+#[tokio::main]
+#[allow(dead_code, reason = "the tests include this file as a module")]
+async fn main() -> Result<(), Error> {
+    let mut args = std::env::args().skip(1);
+    let host = args.next().unwrap_or_else(|| "127.0.0.1".to_owned());
+    let port = args.next().and_then(|port| port.parse().ok()).unwrap_or(8888);
+    serve(&host, port).await
 }

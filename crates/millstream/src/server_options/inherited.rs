@@ -30,7 +30,7 @@ impl ServerOptions {
     ///
     /// ```no_run
     /// # async fn handle(_: millstream::StreamReader, _: millstream::StreamWriter) {}
-    /// # async fn main() -> Result<(), millstream::Error> {
+    /// # async fn serve() -> Result<(), millstream::Error> {
     /// use millstream::{ServeError, ServerOptions};
     /// let options = ServerOptions::new();
     /// let server = match options.start_inherited(handle) {
