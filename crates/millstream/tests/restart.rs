@@ -355,8 +355,21 @@ impl Process {
         self.input.write_all(text.as_bytes()).expect("it listens");
     }
 
+    /// Sends it, once it is caught: before, it ends any process.
     fn signal(&self, signal: Signal) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.catches(signal) {
+            assert!(Instant::now() < deadline, "{signal:?} is never caught");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         kill_process(Pid::from_child(&self.child), signal).expect("our own child");
+    }
+
+    fn catches(&self, signal: Signal) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("procfs");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a known line");
+        let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask");
+        caught >> (signal.as_raw() - 1) & 1 == 1
     }
 
     fn ends_well(mut self) {

@@ -108,6 +108,9 @@ impl Server {
     /// time. A second such signal cuts the rest off at once. Returns which signal it was, and what became of the
     /// connections.
     ///
+    /// A signal that comes before this is called ends the process as ever. A server made with
+    /// [`start_serving(false)`](crate::ServerOptions::start_serving) begins to serve here, when signals are caught.
+    ///
     /// If the server is closed by someone else, it is stopped as well, and the signal is `None`.
     ///
     /// **Cancel-safe**: dropped before the signal, it leaves the server running; after it, as [`stop`](Self::stop). Signals
