@@ -189,9 +189,24 @@ fn peer_key(ip: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
 
     use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn counting_waker() -> (Arc<Woken>, Waker) {
+        let woken = Arc::<Woken>::default();
+        (Arc::clone(&woken), Waker::from(woken))
+    }
 
     #[test]
     fn a_peer_is_an_ipv4_address_however_written_or_an_ipv6_network_of_64_bits() {
@@ -233,8 +248,12 @@ mod tests {
         drop(looking);
         let Poll::Ready(held) = other.poll_permit(&cx) else { panic!("it is free again") };
         assert!(one.poll_permit(&cx).is_pending());
-        drop(one);
+        // Whoever waits is woken, all of them: not each may have someone to accept.
+        let (woken, waker) = counting_waker();
+        assert!(one.poll_permit(&Context::from_waker(&waker)).is_pending());
         drop(held);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        drop(one);
         assert_eq!(admission.state.lock().taken, 0);
     }
 }

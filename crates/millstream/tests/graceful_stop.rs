@@ -76,7 +76,7 @@ fn a_request_of_which_a_part_was_read_is_no_idle_one_and_its_answer_arrives() {
         }
         let server = millstream::start_server("127.0.0.1", 0, serve).await.unwrap();
         // Everything that a part of a request can be behind: nothing, an answered request in the same segment.
-        let parts: [&[u8]; 4] = [b"5\n", b"5\nhe", b"5", b"3\none5\n"];
+        let parts: [&[u8]; 5] = [b"5\n", b"5\nhe", b"5", b"3\none5\n", b"3\none5"];
         let mut clients = Vec::new();
         for part in parts {
             let (mut reader, writer) = connect(&server).await;
@@ -89,12 +89,12 @@ fn a_request_of_which_a_part_was_read_is_no_idle_one_and_its_answer_arrives() {
         }
         settle().await;
         let talk = async {
-            for (reader, writer, part) in clients {
-                let mut reader = reader;
+            tokio::time::sleep(AFTER_THE_MOMENT).await;
+            for (mut reader, writer, part) in clients {
                 assert!(timeout(SHORT, reader.read(1)).await.is_err(), "{part:?} is no idle connection");
                 let rest = String::from_utf8_lossy(part).rsplit('\n').next().unwrap_or_default().to_owned();
                 let rest = match (part, rest.as_str()) {
-                    (b"5", _) => "\nhello".to_owned(),
+                    (_, "5" | "one5") => "\nhello".to_owned(),
                     (_, begun) => "hello"[begun.len()..].to_owned(),
                 };
                 writer.write(rest.as_bytes()).unwrap();
@@ -102,7 +102,68 @@ fn a_request_of_which_a_part_was_read_is_no_idle_one_and_its_answer_arrives() {
             }
         };
         let (stopped, ()) = tokio::join!(server.stop(LONG), talk);
-        assert_eq!((stopped.finished, stopped.idle, stopped.aborted), (0, 4, 0));
+        assert_eq!((stopped.finished, stopped.idle, stopped.aborted), (0, 5, 0));
+    });
+}
+
+/// As above, for the reads that are not of lines.
+#[test]
+fn a_request_whose_head_has_a_fixed_length_is_no_idle_one_either() {
+    run(async {
+        async fn serve(mut reader: StreamReader, writer: StreamWriter) -> Result<(), Error> {
+            while reader.read_exactly(2).await.is_ok() {
+                let body = reader.read_exactly(5).await?;
+                writer.write_bytes(body)?;
+            }
+            Ok(())
+        }
+        let server = millstream::start_server("127.0.0.1", 0, serve).await.unwrap();
+        let (mut reader, writer) = connect(&server).await;
+        writer.write(b"hehelloHE").unwrap();
+        assert_eq!(reader.read_exactly(5).await.unwrap(), "hello");
+        let talk = async {
+            assert!(timeout(AFTER_THE_MOMENT, reader.read(1)).await.is_err());
+            writer.write(b"HELLO").unwrap();
+            assert_eq!(reader.read_to_end(100).await.unwrap(), "HELLO");
+            drop((reader, writer));
+        };
+        let (stopped, ()) = tokio::join!(server.stop(LONG), talk);
+        assert_eq!((stopped.finished, stopped.idle, stopped.aborted), (0, 1, 0));
+    });
+}
+
+#[test]
+fn who_connects_while_a_server_stops_is_answered_by_it_or_left_to_its_successor() {
+    run_on_threads(async {
+        for round in 0..200 {
+            let first = millstream::start_server("127.0.0.1", 0, echo).await.unwrap();
+            let port = first.sockets()[0].port().unwrap();
+            let socket = first.listeners().unwrap().remove(0).socket;
+            let clients: Vec<_> = (0..8)
+                .map(|n| {
+                    tokio::spawn(async move {
+                        for _ in 0..round % 10 * n {
+                            tokio::task::yield_now().await;
+                        }
+                        let (mut reader, writer) =
+                            millstream::open_connection("127.0.0.1", port).await.unwrap();
+                        ping(&mut reader, &writer).await;
+                    })
+                })
+                .collect();
+            for _ in 0..round {
+                tokio::task::yield_now().await;
+            }
+            let stopped = first.stop(LONG).await;
+            assert_eq!(stopped.aborted, 0);
+            let second = ServerOptions::new().start_on_tcp(socket.into(), echo).unwrap();
+            for client in clients {
+                client.await.expect("answered");
+            }
+            let (one, other) = (first.stats().accepted, second.stats().accepted);
+            assert_eq!(one + other, 8, "round {round}");
+            second.stop(LONG).await;
+        }
     });
 }
 
@@ -119,7 +180,7 @@ fn a_connection_ends_in_the_moment_in_which_it_becomes_idle() {
         writer.flush().unwrap();
         let answer_now = gone.recv().await.unwrap();
         let talk = async {
-            assert!(timeout(SHORT, reader.read(1)).await.is_err(), "its handler works");
+            assert!(timeout(AFTER_THE_MOMENT, reader.read(1)).await.is_err(), "its handler works");
             answer_now.send(()).unwrap();
             assert_eq!(reader.read_line().await.unwrap().as_deref(), Some(&b"done\n"[..]));
             assert_eq!(reader.read_line().await.unwrap(), None);
@@ -137,6 +198,7 @@ fn a_reader_that_waits_already_ends_when_another_task_has_answered() {
         mut reader: StreamReader,
         writer: StreamWriter,
         go: mpsc::UnboundedSender<oneshot::Sender<usize>>,
+        end: mpsc::UnboundedSender<()>,
     ) -> Result<(), Error> {
         let writer = Arc::new(writer);
         while reader.read_line().await?.is_some() {
@@ -148,24 +210,35 @@ fn a_reader_that_waits_already_ends_when_another_task_has_answered() {
                 writer.write(&vec![b'x'; len]).expect("open");
             });
         }
+        end.send(()).expect("the test waits");
         Ok(())
     }
     // Corked; sent at once; more than the kernel takes before the peer reads; more than one turn.
     for len in [1, 20_000, 3_000_000, 20_000_000] {
         run(async move {
             let (go, mut gone) = mpsc::unbounded_channel();
-            let server = millstream::start_server("127.0.0.1", 0, move |r, w| in_two_tasks(r, w, go.clone()))
-                .await
-                .unwrap();
+            let (end, mut ended) = mpsc::unbounded_channel();
+            let server = millstream::start_server("127.0.0.1", 0, move |r, w| {
+                in_two_tasks(r, w, go.clone(), end.clone())
+            })
+            .await
+            .unwrap();
             let (mut reader, writer) = connect(&server).await;
             writer.write(b"work\n").unwrap();
             writer.flush().unwrap();
             let answer_now = gone.recv().await.unwrap();
             let talk = async {
-                assert!(timeout(SHORT, reader.read(1)).await.is_err(), "it owes an answer");
+                assert!(timeout(AFTER_THE_MOMENT, reader.read(1)).await.is_err(), "it owes an answer");
                 answer_now.send(len).unwrap();
-                tokio::time::sleep(SHORT).await;
+                if len > 10_000_000 {
+                    // Nobody reads, so the kernel does not take it all.
+                    assert!(
+                        timeout(SHORT, ended.recv()).await.is_err(),
+                        "a part of the answer is still queued"
+                    );
+                }
                 assert_eq!(reader.read_to_end(len).await.unwrap().len(), len);
+                ended.recv().await.unwrap();
                 drop((reader, writer));
             };
             let (stopped, ()) = tokio::join!(server.stop(LONG), talk);
@@ -312,8 +385,12 @@ fn one_that_has_closed_and_lingers_is_not_reset_at_the_deadline() {
             Ok(writer.write(&[b'x'; 100_000])?)
         }
         let server = millstream::start_server("127.0.0.1", 0, answer).await.unwrap();
-        let (mut reader, writer) = connect(&server).await;
-        // The peer holds its side open, and reads only when the server is gone.
+        // The peer holds its side open, and reads only when the server is gone; most of the answer is with the server's
+        // kernel until then.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&server.sockets()[0].ip().unwrap().into()).unwrap();
+        let (mut reader, writer) = millstream::ConnectOptions::new().adopt_tcp(socket.into()).unwrap();
         writer.write(b"hello\n").unwrap();
         writer.flush().unwrap();
         settle().await;
@@ -473,5 +550,7 @@ async fn settle() {
 
 /// No test waits that long unless it fails.
 const LONG: Duration = Duration::from_secs(20);
+/// Longer than silent peers have, so that nothing but the connection's own doing can end it from then on.
+const AFTER_THE_MOMENT: Duration = Duration::from_millis(350);
 /// Long enough for what should not happen to happen.
 const SHORT: Duration = Duration::from_millis(50);

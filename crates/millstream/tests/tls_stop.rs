@@ -4,11 +4,12 @@
 mod support;
 
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream::tls::TlsVersion;
 use millstream::{ConnectOptions, Server, ServerOptions, StreamReader, StreamWriter};
-use support::tls::Realm;
+use support::tls::{Realm, Side};
 use support::{echo, ping, run};
 
 #[test]
@@ -50,6 +51,38 @@ fn idle_tls_peers_see_a_clean_end_and_silent_handshakes_end_with_them() {
             drop(never);
         });
     }
+}
+
+/// What is in the middle of its upgrade is no idle connection, and no new one either.
+#[test]
+fn an_upgrade_goes_on_while_the_server_stops() {
+    run(async {
+        let realm = Arc::new(Realm::new());
+        let of_the_server = Arc::clone(&realm);
+        let handler = move |mut reader: StreamReader, writer: StreamWriter| {
+            let realm = Arc::clone(&of_the_server);
+            async move {
+                reader.read_line().await?;
+                writer.write(b"go ahead\n")?;
+                writer.start_tls(&mut reader, &realm.server(TlsVersion::V1_3)).await?;
+                echo(reader, writer).await
+            }
+        };
+        let options = ServerOptions::new().on_failure(|failure| panic!("{failure}"));
+        let server = options.start("127.0.0.1", 0, handler).await.unwrap();
+        let (mut reader, writer) = millstream::open_connection("127.0.0.1", port(&server)).await.unwrap();
+        writer.write(b"STARTTLS\n").unwrap();
+        assert_eq!(reader.read_line().await.unwrap().as_deref(), Some(&b"go ahead\n"[..]));
+        let talk = async {
+            // Longer than new connections have.
+            tokio::time::sleep(Duration::from_millis(350)).await;
+            realm.start(Side::Client, TlsVersion::V1_3, &mut reader, &writer).await.unwrap();
+            assert_eq!(reader.read_line().await.unwrap(), None, "idle once it is over");
+            drop((reader, writer));
+        };
+        let (stopped, ()) = tokio::join!(server.stop(LONG), talk);
+        assert_eq!((stopped.finished, stopped.idle, stopped.aborted), (0, 1, 0));
+    });
 }
 
 #[test]
