@@ -274,3 +274,47 @@ impl Stop {
 const MOMENT_FOR_THE_SILENT: Duration = Duration::from_millis(250);
 /// Stands for a deadline that the clock cannot hold.
 const FAR_FUTURE: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+#[cfg(all(test, not(millstream_loom)))]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::address::Address;
+    use crate::reader::StreamReader;
+    use crate::transport::{MemoryEnd, Transport};
+    use crate::writer::StreamWriter;
+
+    /// On several threads an accept loop may have a connection in its hands in the moment in which the stop begins.
+    #[tokio::test]
+    async fn what_was_accepted_while_the_stop_began_is_served_and_after_the_deadline_dropped() {
+        async fn echo(mut reader: StreamReader, writer: StreamWriter) -> Result<(), Error> {
+            while let Some(line) = reader.read_line().await? {
+                writer.write(&line)?;
+            }
+            Ok(())
+        }
+        let server = crate::start_server("127.0.0.1", 0, echo).await.unwrap();
+        let accept = || {
+            let Poll::Ready(permit) =
+                server.shared.admission.entrance().poll_permit(&Context::from_waker(Waker::noop()))
+            else {
+                panic!("there is no cap")
+            };
+            let (ours, theirs) = MemoryEnd::pair(1024);
+            server.shared.serve(Transport::Memory(ours), Address::Memory, permit);
+            crate::streams::default_pair(Transport::Memory(theirs))
+        };
+        server.shared.begin_stop(&server, Duration::from_secs(10));
+        let (mut reader, writer) = accept();
+        writer.write(b"ping\n").unwrap();
+        assert_eq!(reader.read_line().await.unwrap().as_deref(), Some(&b"ping\n"[..]));
+        assert_eq!(reader.read_line().await.unwrap(), None);
+        drop((reader, writer));
+        let stopped = server.stop(Duration::ZERO).await;
+        assert_eq!((stopped.finished, stopped.idle, stopped.aborted), (0, 1, 0));
+        let (mut reader, _writer) = accept();
+        assert!(reader.read_line().await.is_ok_and(|line| line.is_none()));
+        assert_eq!((server.connections(), server.stats().accepted), (0, 1));
+    }
+}
