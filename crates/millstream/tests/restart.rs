@@ -158,7 +158,7 @@ fn a_restart_under_load_refuses_nobody_and_loses_no_answer() {
     let moment = || std::thread::sleep(Duration::from_millis(300));
     moment();
     old.say("hand over\n");
-    let new = old.says("successor ");
+    let new = Successor(old.says("successor "));
     moment();
     old.signal(Signal::TERM);
     let stopped = old.says("stopped ");
@@ -171,12 +171,11 @@ fn a_restart_under_load_refuses_nobody_and_loses_no_answer() {
             *answered.entry(who).or_insert(0) += count;
         }
     }
-    let new: i32 = new.parse().unwrap();
-    kill_process(Pid::from_raw(new).unwrap(), Signal::TERM).unwrap();
+    assert_eq!(new.signal(Signal::TERM), Ok(()));
     assert_eq!(old.says("stopped ").rsplit(' ').next(), Some("0"), "the successor's");
     old.ends_well();
     let counts: Vec<u32> = answered.values().copied().collect();
-    assert!(answered.contains_key(&format!("{new}\n")), "{answered:?}");
+    assert!(answered.contains_key(&format!("{}\n", new.0)), "{answered:?}");
     assert!(counts.len() == 2 && counts.iter().all(|&count| count > 50), "{answered:?}");
     eprintln!("answers by process: {answered:?}");
 }
@@ -193,7 +192,10 @@ fn the_process() {
             "hang" => hang().await,
             "inherit" => inherit().await,
             "inherit nothing" => {
-                println!("error {:?}", ServerOptions::new().start_inherited(hello).unwrap_err());
+                println!(
+                    "error {:?}",
+                    ServerOptions::new().start_inherited(hello).expect_err("nothing to inherit")
+                );
                 Ok(())
             }
             "hand over" => hand_over().await,
@@ -217,12 +219,12 @@ async fn hang() -> Result<(), Error> {
 
 async fn inherit() -> Result<(), Error> {
     let options = ServerOptions::new();
-    println!("missing {}", options.start_inherited_named("nobody", hello).unwrap_err());
+    println!("missing {}", options.start_inherited_named("nobody", hello).expect_err("no such name"));
     let admin = options.start_inherited_named("admin", |r, w| named(r, w, "admin"))?;
     println!("admin {:?}", admin.sockets());
     let rest = options.start_inherited(|r, w| named(r, w, "rest"))?;
     println!("rest {:?}", rest.sockets());
-    println!("again {}", options.start_inherited(hello).unwrap_err());
+    println!("again {}", options.start_inherited(hello).expect_err("all are taken"));
     println!("environment {:?} {:?}", std::env::var("LISTEN_FDS").ok(), std::env::var("LISTEN_PID").ok());
     report(&rest).await?;
     admin.stop(PATIENCE).await;
@@ -251,7 +253,8 @@ async fn hand_over() -> Result<(), Error> {
             let numbered = sockets.into_iter().zip(3..);
             let numbered = numbered.map(|(it, child_fd)| FdMapping { parent_fd: it.socket, child_fd });
             command.fd_mappings(numbered.collect()).expect("no number twice");
-            command.stdin(Stdio::null()).spawn().expect("a successor");
+            // It outlives this process; the test ends it.
+            let _ = command.stdin(Stdio::null()).spawn().expect("a successor").wait();
         }
     });
     report(&server).await
@@ -286,6 +289,24 @@ fn again(role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["the_process", "--exact", "--ignored", "--nocapture"]).env(ROLE, role);
     command
+}
+
+/// The id of the process that took over, which is nobody's child any more; ended when dropped, if it still runs.
+struct Successor(String);
+
+impl Successor {
+    fn signal(&self, signal: Signal) -> Result<(), rustix::io::Errno> {
+        let pid = self.0.parse().ok().and_then(Pid::from_raw).expect("the id of a process");
+        kill_process(pid, signal)
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.signal(Signal::KILL);
+        }
+    }
 }
 
 /// A process of ours, ended by its id when dropped.
