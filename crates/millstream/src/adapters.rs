@@ -39,6 +39,7 @@ impl AsyncBufRead for StreamReader {
 
     fn consume(mut self: Pin<&mut Self>, amount: usize) {
         self.buffer.consume(amount);
+        self.connection.note_taken();
     }
 }
 

@@ -209,6 +209,20 @@ pub enum ServeError {
         /// The path.
         path: PathBuf,
     },
+    /// This process inherited no listening socket, or none of the wanted name that was not taken already.
+    #[error("start_inherited: this process has no inherited listening socket{}", named(name.as_deref()))]
+    NoInherited {
+        /// The name that was wanted, if one was.
+        name: Option<String>,
+    },
+    /// An inherited descriptor is no socket that listens for streams. It is left alone, unless it is a socket; the ones before it are closed.
+    #[error("start_inherited: descriptor {index} of those inherited: {failure}")]
+    BadInherited {
+        /// Which one, counted from zero.
+        index: usize,
+        /// What is wrong with it.
+        failure: Failure,
+    },
     /// There is no tokio runtime to serve on.
     #[error("start_server: this has to be called in a tokio runtime")]
     NoRuntime,
@@ -233,6 +247,8 @@ impl ServeError {
             | Self::NotASocket { .. }
             | Self::PathInUse { .. }
             | Self::NoRuntime
+            | Self::NoInherited { .. }
+            | Self::BadInherited { .. }
             | Self::NoAddress => ErrorClass::BadCall,
             Self::Listen { failure, .. } if WRONG_ADDRESS.contains(&failure.kind()) => ErrorClass::BadCall,
             Self::Listen { .. } | Self::Lookup { .. } => ErrorClass::BrokenByPeer,
@@ -246,7 +262,8 @@ impl ServeError {
             Self::BadHost(_) | Self::Config(_) | Self::BadPath { .. } => io::ErrorKind::InvalidInput,
             Self::Listen { failure, .. } | Self::Lookup { failure, .. } => failure.kind(),
             Self::NoRuntime => io::ErrorKind::Unsupported,
-            Self::NoAddress => io::ErrorKind::NotFound,
+            Self::BadInherited { failure, .. } => failure.kind(),
+            Self::NoAddress | Self::NoInherited { .. } => io::ErrorKind::NotFound,
             Self::PathInUse { .. } => io::ErrorKind::AddrInUse,
             Self::NotASocket { .. } => io::ErrorKind::AlreadyExists,
             Self::Closed => io::ErrorKind::BrokenPipe,
@@ -334,4 +351,8 @@ into_io!(ConnectError, ServeError);
 fn list(attempts: &[Attempt]) -> String {
     let texts: Vec<String> = attempts.iter().map(ToString::to_string).collect();
     if texts.is_empty() { "none".to_owned() } else { texts.join("; ") }
+}
+
+fn named(name: Option<&str>) -> String {
+    name.map(|name| format!(" named {name:?}")).unwrap_or_default()
 }

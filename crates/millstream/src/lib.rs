@@ -48,6 +48,7 @@
 //! | `open_connection` | every attempt is closed at once |
 //! | `start_tls` | the connection is closed: there is no way back into plaintext |
 //! | `Server::serve_forever` | the server goes on |
+//! | `Server::stop` | the stop goes on, deadline included |
 //!
 //! # TLS
 //!
@@ -67,6 +68,7 @@
 mod accept;
 mod adapters;
 mod address;
+mod admission;
 mod connect;
 mod connection;
 mod error;
@@ -77,12 +79,16 @@ mod listen;
 #[cfg(all(test, millstream_loom))]
 mod loom_models;
 mod reader;
+mod refusal;
 mod report;
 mod resolve;
 mod serve;
 mod server;
 mod server_options;
+mod server_stats;
+pub mod signals;
 mod stats;
+mod stopping;
 mod streams;
 mod sync;
 pub mod testing;
@@ -98,6 +104,7 @@ mod waiters;
 mod writer;
 
 pub use address::{Address, PeerCredentials};
+pub use admission::WhenFull;
 pub use connect::{ConnectOptions, open_connection, open_unix_connection};
 pub use error::{Attempt, ConnectError, Error, HostError, ServeError};
 pub use handler::{Async, BoxError, HandlerOutput, HandlerReturn, HandlerWork, Plain};
@@ -110,9 +117,11 @@ pub use millstream_core::{
 pub use reader::StreamReader;
 pub use report::ServerFailure;
 pub use resolve::Family;
-pub use server::Server;
+pub use server::{ListeningSocket, Server, Stopped};
 pub use server_options::{Hosts, ServerOptions, start_server, start_unix_server};
+pub use server_stats::ServerStats;
 pub use stats::Stats;
+pub use stopping::Stopping;
 pub use streams::from_io;
 pub use writer::StreamWriter;
 

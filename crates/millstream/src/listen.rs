@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::task::{Context, Poll};
 
@@ -98,7 +99,7 @@ impl Bound {
             })
         };
         let accept = listen().map_err(|error| listen_error(address.clone(), &error))?;
-        Ok(Listener { address, accept, _path: path })
+        Ok(Listener { address, accept, path })
     }
 }
 
@@ -106,7 +107,7 @@ impl Bound {
 pub(crate) struct Listener {
     pub(crate) address: Address,
     /// Before the socket; see [`Bound`].
-    _path: Option<BoundPath>,
+    path: Option<BoundPath>,
     accept: Accept,
 }
 
@@ -122,6 +123,20 @@ impl fmt::Debug for Listener {
 }
 
 impl Listener {
+    /// Another descriptor of this socket. Whoever has it may go on listening after this server, so a path stays from now
+    /// on.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        let socket = match &self.accept {
+            Accept::Tcp(listener) => listener.as_fd(),
+            Accept::Unix(listener) => listener.as_fd(),
+        };
+        let duplicate = socket.try_clone_to_owned()?;
+        if let Some(path) = &self.path {
+            path.keep();
+        }
+        Ok(duplicate)
+    }
+
     /// The next connection, with the peer's address where that is worth knowing.
     pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Address)>> {
         match &self.accept {

@@ -310,6 +310,7 @@ impl StreamReader {
         let turn_left = self.turn_left.checked_sub(ITEM_COST)?;
         let len = self.buffer.ready_line(limit)?;
         self.turn_left = turn_left;
+        self.connection.note_taken();
         Some(len)
     }
 
@@ -353,6 +354,7 @@ impl StreamReader {
                 Answer::Need => std::task::ready!(self.poll_fill(cx)),
                 Answer::Ready { len } => {
                     self.turn_left -= ITEM_COST;
+                    self.connection.note_taken();
                     return Poll::Ready(Answer::Ready { len });
                 }
                 answer => return Poll::Ready(answer),
@@ -377,7 +379,7 @@ impl StreamReader {
     /// This reader has had its share: others first. What was written meanwhile is sent, as before any wait.
     fn poll_yield(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.turn_left = TURN_LEN;
-        if self.connection.before_wait(cx).is_some() {
+        if self.connection.before_wait(cx, false).is_some() {
             // There is nobody to be fair to on a connection that is over.
             return Poll::Ready(());
         }

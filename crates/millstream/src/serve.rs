@@ -108,6 +108,7 @@ impl<Guard> Serve<Guard> {
     fn drop_handler(&mut self) {
         let handler = std::mem::replace(&mut self.handler, Stage::Ended);
         let _: Result<(), Box<dyn Any + Send>> = catch_unwind(AssertUnwindSafe(|| drop(handler)));
+        self.connection.handler_ended();
     }
 }
 
@@ -142,6 +143,7 @@ impl Stage {
             if let Err(failure) = ready!(handshake.poll(cx, &mut reader.buffer)) {
                 return Poll::Ready(Outcome::NoHandshake(failure));
             }
+            reader.connection.set_open();
             *self = Self::Called(call.take());
         }
         if let Self::Called(call) = self {

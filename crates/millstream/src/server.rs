@@ -1,19 +1,29 @@
 //! A server: its listeners, its connections, and how both end.
 
+mod listeners;
+mod stopping;
+
+pub use listeners::ListeningSocket;
+pub use stopping::Stopped;
+
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::accept::accept_until;
 use crate::address::Address;
+use crate::admission::{Admission, Permit};
 use crate::connection::Connection;
 use crate::error::ServeError;
-use crate::listen::Bound;
+use crate::listen::{Bound, Listener};
+use crate::refusal::Refused;
 use crate::report::{Report, ServerFailure, tell};
 use crate::serve::{Handler, Serve};
+use crate::server_stats::{Counters, ServerStats};
+use crate::stopping::StopSignal;
 use crate::streams::StreamSettings;
 use crate::sync::{self, Mutex};
 use crate::tls::Secure;
@@ -61,6 +71,11 @@ pub(crate) struct Shared {
     report: Report,
     /// TLS, and how many handshakes run at once.
     secure: Option<Secure>,
+    admission: Arc<Admission>,
+    refused: Refused,
+    counters: Arc<Counters>,
+    /// Tells handlers, and the task that stops this server, by when it has to be over.
+    stop_signal: StopSignal,
     state: Mutex<State>,
     /// What others wait for.
     status: watch::Sender<Status>,
@@ -72,6 +87,8 @@ struct State {
     waiting: Vec<Bound>,
     /// What the server listens on or will; empty once it is closed.
     addresses: Vec<Address>,
+    listeners: Vec<Weak<Listener>>,
+    stop: stopping::Stop,
     connections: HashMap<u64, sync::Arc<Connection>>,
     next_connection: u64,
 }
@@ -93,7 +110,10 @@ impl Server {
         backlog: u32,
         report: Report,
         secure: Option<Secure>,
+        admission: Arc<Admission>,
     ) -> Self {
+        let counters = Arc::<Counters>::default();
+        let report = counters.counting(report);
         let addresses = bound.iter().map(|bound| bound.address.clone()).collect();
         let state = State { waiting: bound, addresses, ..State::default() };
         let status = watch::Sender::new(Status::default());
@@ -104,6 +124,10 @@ impl Server {
                 backlog,
                 report,
                 secure,
+                admission,
+                refused: Refused::new(),
+                counters,
+                stop_signal: StopSignal::new(watch::Sender::new(None)),
                 state: Mutex::new(state),
                 status,
             }),
@@ -126,6 +150,18 @@ impl Server {
         self.shared.status.borrow().connections
     }
 
+    /// What it did so far and is doing now: connections, refusals, failures.
+    pub fn stats(&self) -> ServerStats {
+        let shared = &self.shared;
+        let (handshakes, pushed_out) = shared.secure.as_ref().map_or((0, 0), Secure::counts);
+        ServerStats {
+            connections: self.connections(),
+            handshakes,
+            handshakes_pushed_out: pushed_out,
+            ..shared.counters.snapshot()
+        }
+    }
+
     /// Starts accepting, if [`start_serving(false)`](crate::ServerOptions::start_serving) left that for later.
     /// Idempotent. Must be called in a tokio runtime.
     ///
@@ -140,11 +176,16 @@ impl Server {
         let waiting = std::mem::take(&mut state.waiting);
         let listeners = waiting.into_iter().map(|bound| bound.listen(self.shared.backlog));
         let listeners = listeners.collect::<Result<Vec<_>, _>>();
-        if listeners.is_err() {
-            drop(state);
-            self.close();
-        }
-        for listener in listeners? {
+        let listeners = match listeners {
+            Ok(listeners) => listeners.into_iter().map(Arc::new).collect::<Vec<_>>(),
+            Err(error) => {
+                drop(state);
+                self.close();
+                return Err(error);
+            }
+        };
+        state.listeners.extend(listeners.iter().map(Arc::downgrade));
+        for listener in listeners {
             let shared = Arc::clone(&self.shared);
             shared.status.send_modify(|status| status.listeners += 1);
             let guard = ListenerGuard(Arc::clone(&shared));
@@ -154,7 +195,19 @@ impl Server {
                     let _ = closed.wait_for(|status| status.closed).await;
                 };
                 let report = Arc::clone(&shared.report);
-                accept_until(stop, listener, report, |transport, peer| shared.serve(transport, peer)).await;
+                let entrance = shared.admission.entrance();
+                accept_until(
+                    stop,
+                    &listener,
+                    entrance,
+                    report,
+                    &shared.counters,
+                    |transport, peer, permit| {
+                        shared.serve(transport, peer, permit);
+                    },
+                )
+                .await;
+                drop(listener);
                 drop(guard);
             });
         }
@@ -181,6 +234,7 @@ impl Server {
         drop(state);
         drop(unused);
         self.shared.status.send_modify(|status| status.closed = true);
+        self.shared.refused.close();
     }
 
     /// Waits until the server is closed and no connection is left, handlers included. Does not close anything.
@@ -224,23 +278,41 @@ impl fmt::Debug for Server {
 
 impl Shared {
     /// Gives an accepted connection its task.
-    fn serve(self: &Arc<Self>, transport: Transport, peer: Address) {
+    fn serve(self: &Arc<Self>, transport: Transport, peer: Address, permit: Permit) {
+        let permit = match permit.admit(&peer) {
+            Ok(permit) => permit,
+            Err(cause) => {
+                self.counters.refused(cause);
+                let farewell = if self.secure.is_none() { &self.admission.farewell()[..] } else { &[] };
+                return self.refused.refuse(transport, self.streams, farewell);
+            }
+        };
         let pair = self.streams.driven_pair(transport, Some(peer));
         let (mut reader, writer, connection, drive) =
             pair.expect("the settings were checked when the server was made");
+        if self.secure.is_some() {
+            connection.set_opening();
+        }
         let number = {
             let mut state = self.state.lock();
-            if self.status.borrow().closed {
+            if self.status.borrow().closed && !state.stop.goes_on() {
                 // It came in while the server closed, so whoever closes the clients has not seen it.
                 return;
+            }
+            connection.set_stop_signal(StopSignal::clone(&self.stop_signal));
+            if let Some(asked) = state.stop.asked(&self.admission) {
+                connection.end_when_idle(asked);
             }
             let number = state.next_connection;
             state.next_connection += 1;
             state.connections.insert(number, sync::Arc::clone(&connection));
             number
         };
-        self.status.send_modify(|status| status.connections += 1);
-        let guard = ConnectionGuard { shared: Arc::clone(self), number };
+        self.status.send_modify(|status| {
+            status.connections += 1;
+            self.counters.accepted(status.connections);
+        });
+        let guard = ConnectionGuard { shared: Arc::clone(self), number, _permit: permit };
         let (handler, report) = (Arc::clone(&self.handler), Arc::clone(&self.report));
         let handshake =
             self.secure.as_ref().map(|secure| secure.handshake(&connection, &mut reader.buffer)).transpose();
@@ -271,11 +343,18 @@ impl Drop for ListenerGuard {
 struct ConnectionGuard {
     shared: Arc<Shared>,
     number: u64,
+    /// Given back when the server knows that this connection is gone.
+    _permit: Permit,
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let connection = self.shared.state.lock().connections.remove(&self.number);
+        let mut state = self.shared.state.lock();
+        let connection = state.connections.remove(&self.number);
+        if let Some(connection) = &connection {
+            state.stop.count(connection);
+        }
+        drop(state);
         drop(connection);
         self.shared.status.send_modify(|status| status.connections -= 1);
     }

@@ -1,8 +1,12 @@
 //! Starting servers: on hosts, on a path, or on sockets that are open already.
 
+mod inherited;
+mod limits;
+
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::admission::{Admission, Limits};
 use crate::error::ServeError;
 use crate::handler::HandlerReturn;
 use crate::listen::{Bound, TcpOptions};
@@ -63,6 +67,7 @@ pub struct ServerOptions {
     mode: Option<u32>,
     unlink: bool,
     report: Report,
+    limits: Limits,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::TlsServer>,
     #[cfg(feature = "tls")]
@@ -81,6 +86,7 @@ impl Default for ServerOptions {
             mode: None,
             unlink: true,
             report: Arc::new(to_stderr),
+            limits: Limits::default(),
             #[cfg(feature = "tls")]
             tls: None,
             #[cfg(feature = "tls")]
@@ -279,7 +285,9 @@ impl ServerOptions {
     {
         let handler: Arc<Handler> = Arc::new(move |reader, writer| handler(reader, writer).into_work());
         let report = Arc::clone(&self.report);
-        let server = Server::new(bound, handler, self.streams, self.backlog, report, self.secure());
+        let admission = Admission::new(self.limits.clone());
+        let server =
+            Server::new(bound, handler, self.streams, self.backlog, report, self.secure(), admission);
         if self.start_serving {
             server.start_serving()?;
         }

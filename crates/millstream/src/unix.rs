@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use millstream_core::Failure;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -19,6 +20,7 @@ pub(crate) struct BoundPath {
     path: PathBuf,
     /// Device and inode, which tell our socket from another's at the same path.
     identity: (u64, u64),
+    kept: AtomicBool,
 }
 
 /// Checks that the path fits into a socket address.
@@ -61,7 +63,11 @@ pub(crate) fn bind(
     if is_abstract(path) {
         return Ok((socket, None));
     }
-    let bound = BoundPath { path: path.to_owned(), identity: identity(path).map_err(failed)? };
+    let bound = BoundPath {
+        path: path.to_owned(),
+        identity: identity(path).map_err(failed)?,
+        kept: AtomicBool::new(false),
+    };
     if let Some(mode) = mode {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
     }
@@ -83,14 +89,14 @@ impl BoundPath {
     }
 
     /// Leaves the path where it is.
-    fn keep(mut self) {
-        self.path = PathBuf::new();
+    pub(crate) fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for BoundPath {
     fn drop(&mut self) {
-        if self.is_ours() {
+        if !self.kept.load(Ordering::Relaxed) && self.is_ours() {
             let _ = std::fs::remove_file(&self.path);
         }
     }

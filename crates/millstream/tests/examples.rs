@@ -7,6 +7,9 @@ mod cancel_safe;
 mod echo_client;
 #[path = "../examples/echo_server.rs"]
 mod echo_server;
+#[allow(dead_code, reason = "`restart.rs` runs the whole of it")]
+#[path = "../examples/graceful_server.rs"]
+mod graceful_server;
 #[path = "../examples/http_headers.rs"]
 mod http_headers;
 #[path = "../examples/line_chat.rs"]
@@ -78,4 +81,22 @@ async fn a_line_in_the_chat_goes_to_everyone_else() {
     one_says.write(b"hello yourself\n").unwrap();
     let heard = other.read_line().await.unwrap().expect("a line");
     assert!(heard.ends_with(b": hello yourself\n"), "{heard:?}");
+}
+
+#[tokio::test]
+async fn the_graceful_server_cuts_its_work_short_and_still_answers() {
+    let server = graceful_server::start("127.0.0.1", 0).await.unwrap();
+    let (mut idle, idle_says) = millstream::open_connection("127.0.0.1", port_of(&server)).await.unwrap();
+    let (mut busy, busy_says) = millstream::open_connection("127.0.0.1", port_of(&server)).await.unwrap();
+    idle_says.write(b"hello\n").unwrap();
+    assert_eq!(idle.read_line().await.unwrap().as_deref(), Some(&b"6\n"[..]));
+    busy_says.write(b"hi\nslow work\n").unwrap();
+    assert_eq!(busy.read_line().await.unwrap().as_deref(), Some(&b"3\n"[..]));
+    let hear = async {
+        assert_eq!(idle.read_line().await.unwrap(), None);
+        assert_eq!(busy.read_to_end(100).await.unwrap(), "in short: 10\n");
+        drop((idle, idle_says, busy, busy_says));
+    };
+    let (stopped, ()) = tokio::join!(server.stop(std::time::Duration::from_secs(10)), hear);
+    assert_eq!((stopped.finished, stopped.idle, stopped.aborted), (0, 2, 0));
 }

@@ -54,6 +54,7 @@ impl Drive {
             let due = task != Task::Rest || !connection.transport.sends_inline();
             connection.driver_due.store(due, Ordering::Relaxed);
         }
+        connection.look_for_idle(&mut state, &mut wakes);
         connection.publish(&state);
         let turn_over = matches!(task, Task::Flush { .. }) && state.turn_left == 0;
         let finished = state.queue.take_finished();

@@ -46,7 +46,7 @@ impl Connection {
                 let over = state.tls.as_ref().is_some_and(|tls| !tls.is_handshaking());
                 let end = match state.read_end() {
                     Some(ReadEnd::Failed(failure)) => failure,
-                    Some(ReadEnd::Closed) => closed_by_us(),
+                    Some(ReadEnd::Closed | ReadEnd::Idle) => closed_by_us(),
                     None => state.sealed_end().err().unwrap_or_else(Failure::aborted),
                 };
                 (over, end)

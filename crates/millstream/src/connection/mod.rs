@@ -16,6 +16,7 @@ mod flush;
 mod handshake;
 mod reading;
 mod sealed;
+mod stopping;
 mod task;
 mod writing;
 
@@ -29,11 +30,13 @@ use tokio::runtime::Handle;
 
 pub(crate) use drive::Drive;
 use flush::TURN_LEN;
+pub(crate) use stopping::{Asked, StopEnd};
 use task::Task;
 pub(crate) use writing::check_cap;
 
 use crate::address::Address;
 use crate::stats::{ReadStats, Stats};
+use crate::stopping::StopSignal;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
 use crate::transport::Transport;
 use crate::turn::Turn;
@@ -51,6 +54,8 @@ pub(crate) struct Connection {
     /// Follows `State::tls`: whether what arrives is ciphertext. Set while the reader is in the hands of who sets it, so no
     /// model has to look at its order.
     is_sealed: std::sync::atomic::AtomicBool,
+    /// Who spoke last: the peer to the handler, or the handler to the peer. See `stopping.rs`.
+    talk: std::sync::atomic::AtomicU8,
     read_stats: ReadStats,
     /// Whether the task that owns this connection's driver has to poll it when the handler has had its turn. False
     /// only while the driver rests, no call is on its way, and nothing was left to do in this turn.
@@ -61,6 +66,8 @@ pub(crate) struct Connection {
     close_deadline: Duration,
     peer: OnceLock<Option<Address>>,
     local: OnceLock<Option<Address>>,
+    /// Of the server that accepted it, if one did.
+    stop_signal: OnceLock<StopSignal>,
     /// The name it was opened by: whom a TLS handshake verifies if nobody says otherwise.
     #[cfg(feature = "tls")]
     host: OnceLock<Box<str>>,
@@ -99,6 +106,7 @@ struct State {
     /// The task of a handler that has outlived its connection.
     handler_waker: Option<Waker>,
     driver: Driver,
+    stop: stopping::Stop,
     counts: Counts,
 }
 
@@ -193,17 +201,20 @@ impl Connection {
                 handler_cancelled: false,
                 handler_waker: None,
                 driver,
+                stop: stopping::Stop::default(),
                 counts: Counts::default(),
             }),
             attention: AtomicBool::new(false),
             reading_over: AtomicBool::new(false),
             is_sealed: std::sync::atomic::AtomicBool::new(false),
             driver_due: AtomicBool::new(true),
+            talk: std::sync::atomic::AtomicU8::new(stopping::SILENT),
             read_stats: ReadStats::default(),
             runtime,
             close_deadline: settings.close_deadline,
             peer: OnceLock::new(),
             local: OnceLock::new(),
+            stop_signal: OnceLock::new(),
             #[cfg(feature = "tls")]
             host: OnceLock::new(),
         })
@@ -253,6 +264,7 @@ impl Connection {
 
     /// Ends a change that was made under the lock.
     fn finish(self: &Arc<Self>, mut state: MutexGuard<'_, State>, mut wakes: Wakes) {
+        self.look_for_idle(&mut state, &mut wakes);
         self.publish(&state);
         let spawn = self.call_driver(&mut state, &mut wakes);
         let finished = state.queue.take_finished();

@@ -13,6 +13,8 @@ use crate::sync::{Arc, Ordering};
 pub(crate) enum ReadEnd {
     /// This side closed the connection.
     Closed,
+    /// The connection is idle, and its server stops.
+    Idle,
     /// Sending failed, or this side aborted.
     Failed(Failure),
 }
@@ -24,8 +26,8 @@ impl Connection {
         if self.is_sealed.load(Ordering::Relaxed) {
             return self.poll_fill_sealed(cx, buffer);
         }
-        match std::task::ready!(self.poll_receive(cx, buffer.spare())) {
-            Ok(0) | Err(ReadEnd::Closed) => buffer.feed_eof(),
+        match std::task::ready!(self.poll_receive(cx, buffer.is_empty(), buffer.spare())) {
+            Ok(0) | Err(ReadEnd::Closed | ReadEnd::Idle) => buffer.feed_eof(),
             Ok(n) => {
                 buffer.commit(n);
                 return Poll::Ready(n);
@@ -35,10 +37,11 @@ impl Connection {
         Poll::Ready(0)
     }
 
-    /// One receive into `spare`. `Ready(Ok(0))` is the peer's end.
+    /// One receive into `spare`. `Ready(Ok(0))` is the peer's end. `is_empty`: nothing is left to be read from before.
     pub(super) fn poll_receive(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
+        is_empty: bool,
         spare: &mut [u8],
     ) -> Poll<Result<usize, ReadEnd>> {
         if self.reading_over.load(Ordering::Acquire)
@@ -48,12 +51,15 @@ impl Connection {
         }
         let mut received = self.transport.poll_read(cx, spare);
         if received.is_pending() {
-            let Some(end) = self.before_wait(cx) else { return Poll::Pending };
+            let Some(end) = self.before_wait(cx, is_empty) else { return Poll::Pending };
             // What arrived before a failure is delivered before it, even if the runtime has not heard of it yet.
             match self.transport.read_now(spare) {
                 Ok(n) if !self.reading_over.load(Ordering::Acquire) => received = Poll::Ready(Ok(n)),
                 _ => {
-                    self.change(|state, _| state.reader = ReaderHalf::Ended);
+                    self.change(|state, _| match end {
+                        ReadEnd::Idle => state.end_idle(),
+                        _ => state.reader = ReaderHalf::Ended,
+                    });
                     return Poll::Ready(Err(end));
                 }
             }
@@ -84,8 +90,9 @@ impl Connection {
         }
     }
 
-    /// The reader is about to wait: what is queued leaves now. Says if there is nothing to wait for.
-    pub(crate) fn before_wait(self: &Arc<Self>, cx: &Context<'_>) -> Option<ReadEnd> {
+    /// The reader is about to wait, with an empty buffer or with part of an item: what is queued leaves now. Says if there
+    /// is nothing to wait for.
+    pub(crate) fn before_wait(self: &Arc<Self>, cx: &Context<'_>, is_empty: bool) -> Option<ReadEnd> {
         self.change(|state, wakes| {
             state.turn_left = TURN_LEN;
             if state.has_output() && !state.blocked && self.transport.sends_inline() {
@@ -97,6 +104,9 @@ impl Connection {
                     *parked = Task::Rest;
                 }
                 return Some(end);
+            }
+            if self.is_idle(state, is_empty) {
+                return Some(ReadEnd::Idle);
             }
             if !state.reader_waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 wakes.drop_later(state.reader_waker.replace(cx.waker().clone()));

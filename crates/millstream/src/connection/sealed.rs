@@ -108,13 +108,13 @@ impl Connection {
         buffer: &mut ReadBuffer,
     ) -> Poll<usize> {
         lend_scratch(|scratch| {
-            let end = match ready!(self.poll_receive(cx, scratch)) {
+            let end = match ready!(self.poll_receive(cx, buffer.is_empty(), scratch)) {
                 Ok(0) => self.state.lock().sealed_end(),
                 Ok(n) => {
                     self.open(&scratch[..n], buffer);
                     return Poll::Ready(n);
                 }
-                Err(ReadEnd::Closed) => Ok(()),
+                Err(ReadEnd::Closed | ReadEnd::Idle) => Ok(()),
                 Err(ReadEnd::Failed(failure)) => Err(failure),
             };
             match end {

@@ -16,6 +16,7 @@ impl Connection {
         let mut state = self.state.lock();
         state.life.check_write()?;
         let urgency = state.queue.admit(data.len())?;
+        self.note_answered();
         let joins_others = !state.queue.is_empty();
         if urgency == Urgency::Corked {
             state.queue.push(data);
@@ -60,6 +61,7 @@ impl Connection {
         self.change(|state, wakes| {
             state.life.check_write()?;
             let urgency = state.queue.admit(len)?;
+            self.note_answered();
             for piece in pieces {
                 state.queue.push(piece);
             }
@@ -78,6 +80,7 @@ impl Connection {
         self.change(|state, wakes| {
             state.life.check_write()?;
             let urgency = state.queue.admit(data.len())?;
+            self.note_answered();
             state.queue.push_shared(data);
             if urgency == Urgency::Now && self.transport.sends_inline() {
                 self.advance(state, None, wakes);

@@ -17,6 +17,7 @@ pub(crate) struct Crowd {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
+    pushed_out: u64,
     /// By age, the oldest first. Who is missing here has been pushed out.
     running: BTreeMap<u64, Option<Waker>>,
 }
@@ -38,6 +39,7 @@ impl Crowd {
     pub(crate) fn join(self: &Arc<Self>) -> Place {
         let mut state = self.state.lock();
         let oldest = if state.running.len() >= self.most { state.running.pop_first() } else { None };
+        state.pushed_out += u64::from(oldest.is_some());
         let number = state.next;
         state.next += 1;
         state.running.insert(number, None);
@@ -46,6 +48,12 @@ impl Crowd {
             waker.wake();
         }
         Place { crowd: Arc::clone(self), number }
+    }
+
+    /// How many run now, and how many were pushed out so far.
+    pub(crate) fn counts(&self) -> (usize, u64) {
+        let state = self.state.lock();
+        (state.running.len(), state.pushed_out)
     }
 
     pub(crate) fn most(&self) -> usize {

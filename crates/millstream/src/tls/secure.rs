@@ -22,6 +22,11 @@ impl Secure {
         Self { tls, crowd: Crowd::new(handshakes_at_once) }
     }
 
+    /// How many handshakes run, and how many were pushed out so far.
+    pub(crate) fn counts(&self) -> (usize, u64) {
+        self.crowd.counts()
+    }
+
     /// Begins that of a new connection.
     pub(crate) fn handshake(
         &self,

@@ -1,0 +1,111 @@
+//! What one server did so far and is doing now, in numbers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::admission::Refusal;
+use crate::report::{Report, ServerFailure};
+
+/// A snapshot of a server's counters, made by [`Server::stats`](crate::Server::stats). Each number is exact; numbers that
+/// change while the snapshot is made may be from slightly different moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Connections that were let in. Those that were refused are not among them.
+    pub accepted: u64,
+    /// Connections now: those whose handler or handshake runs, and those that are closing.
+    pub connections: usize,
+    /// The most connections that there were at once.
+    pub peak_connections: usize,
+    /// Connections refused because there were [`max_connections`](crate::ServerOptions::max_connections).
+    pub refused_full: u64,
+    /// Connections refused because of [`max_connections_per_peer`](crate::ServerOptions::max_connections_per_peer).
+    pub refused_per_peer: u64,
+    /// TLS handshakes that run now.
+    pub handshakes: usize,
+    /// TLS handshakes that were pushed out by newer ones.
+    pub handshakes_pushed_out: u64,
+    /// TLS handshakes that failed for whatever reason, those that were pushed out included. One that this server ended,
+    /// because it closes, did not fail.
+    pub handshakes_failed: u64,
+    /// Handlers that ended with an error.
+    pub handler_errors: u64,
+    /// Handlers that panicked.
+    pub handler_panics: u64,
+    /// Attempts to accept that failed, be it the peer's doing or for lack of descriptors or memory.
+    pub accept_errors: u64,
+    /// Pauses in accepting for lack of descriptors or memory.
+    pub accept_pauses: u64,
+}
+
+/// The counters behind it. Nobody waits for another: they order nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    accepted: AtomicU64,
+    peak_connections: AtomicUsize,
+    refused_full: AtomicU64,
+    refused_per_peer: AtomicU64,
+    handshakes_failed: AtomicU64,
+    handler_errors: AtomicU64,
+    handler_panics: AtomicU64,
+    accept_errors: AtomicU64,
+    accept_pauses: AtomicU64,
+}
+
+impl Counters {
+    /// One more was let in; `connections` are there now.
+    pub(crate) fn accepted(&self, connections: usize) {
+        count(&self.accepted);
+        self.peak_connections.fetch_max(connections, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self, cause: Refusal) {
+        count(match cause {
+            Refusal::Full => &self.refused_full,
+            Refusal::PerPeer => &self.refused_per_peer,
+        });
+    }
+
+    pub(crate) fn accept_failed(&self, pauses: bool) {
+        count(&self.accept_errors);
+        if pauses {
+            count(&self.accept_pauses);
+        }
+    }
+
+    /// Counts what is reported before it is.
+    pub(crate) fn counting(self: &Arc<Self>, report: Report) -> Report {
+        let counters = Arc::clone(self);
+        Arc::new(move |failure: ServerFailure| {
+            if failure.is_panic() {
+                count(&counters.handler_panics);
+            } else if failure.tls_handshake().is_some() {
+                count(&counters.handshakes_failed);
+            } else if !failure.is_accept() {
+                count(&counters.handler_errors);
+            }
+            report(failure);
+        })
+    }
+
+    /// The counters; what is not counted here is zero.
+    pub(crate) fn snapshot(&self) -> ServerStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ServerStats {
+            accepted: read(&self.accepted),
+            peak_connections: self.peak_connections.load(Ordering::Relaxed),
+            refused_full: read(&self.refused_full),
+            refused_per_peer: read(&self.refused_per_peer),
+            handshakes_failed: read(&self.handshakes_failed),
+            handler_errors: read(&self.handler_errors),
+            handler_panics: read(&self.handler_panics),
+            accept_errors: read(&self.accept_errors),
+            accept_pauses: read(&self.accept_pauses),
+            ..ServerStats::default()
+        }
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
