@@ -69,6 +69,8 @@ mod adapters;
 mod address;
 mod connect;
 mod connection;
+mod deadline_counts;
+mod deadline_options;
 mod error;
 mod handler;
 mod limited;
@@ -82,6 +84,7 @@ mod resolve;
 mod serve;
 mod server;
 mod server_options;
+mod socket_options;
 mod stats;
 mod streams;
 mod sync;
@@ -104,14 +107,15 @@ pub use handler::{Async, BoxError, HandlerOutput, HandlerReturn, HandlerWork, Pl
 pub use limited::Limited;
 pub use lines::Lines;
 pub use millstream_core::{
-    CloseError, ConfigError, DrainError, ErrorClass, Failure, ReadError, ReadExactlyError, ReadLineError,
-    ReadToEndError, ReadUntilError, SkipError, Watermarks, WriteError,
+    CloseError, ConfigError, DeadlineKind, Deadlines, DrainError, ErrorClass, Failure, ReadError,
+    ReadExactlyError, ReadLineError, ReadToEndError, ReadUntilError, SkipError, Watermarks, WriteError,
 };
 pub use reader::StreamReader;
 pub use report::ServerFailure;
 pub use resolve::Family;
 pub use server::Server;
 pub use server_options::{Hosts, ServerOptions, start_server, start_unix_server};
+pub use socket_options::Keepalive;
 pub use stats::Stats;
 pub use streams::from_io;
 pub use writer::StreamWriter;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::accept::accept_until;
 use crate::address::Address;
 use crate::connection::Connection;
+use crate::deadline_counts::DeadlineCounts;
 use crate::error::ServeError;
 use crate::listen::Bound;
 use crate::report::{Report, ServerFailure, tell};
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     report: Report,
     /// TLS, and how many handshakes run at once.
     secure: Option<Secure>,
+    deadline_counts: DeadlineCounts,
     state: Mutex<State>,
     /// What others wait for.
     status: watch::Sender<Status>,
@@ -104,6 +106,7 @@ impl Server {
                 backlog,
                 report,
                 secure,
+                deadline_counts: DeadlineCounts::default(),
                 state: Mutex::new(state),
                 status,
             }),
@@ -113,6 +116,10 @@ impl Server {
     /// The addresses this server listens on, or will once it is started; empty once it is closed.
     pub fn sockets(&self) -> Vec<Address> {
         self.shared.state.lock().addresses.clone()
+    }
+
+    pub(crate) fn deadline_counts(&self) -> &DeadlineCounts {
+        &self.shared.deadline_counts
     }
 
     /// Whether it accepts connections.
@@ -276,7 +283,9 @@ struct ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let connection = self.shared.state.lock().connections.remove(&self.number);
-        drop(connection);
+        if let Some(connection) = connection {
+            self.shared.deadline_counts.count(&connection);
+        }
         self.shared.status.send_modify(|status| status.connections -= 1);
     }
 }

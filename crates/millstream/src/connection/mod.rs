@@ -17,6 +17,7 @@ mod handshake;
 mod reading;
 mod sealed;
 mod task;
+mod watch;
 mod writing;
 
 use std::sync::OnceLock;
@@ -24,7 +25,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use millstream_core::tls::TlsPipe;
-use millstream_core::{Failure, Lifecycle, WriteQueue};
+use millstream_core::{Deadlines, Failure, Lifecycle, WriteQueue};
 use tokio::runtime::Handle;
 
 pub(crate) use drive::Drive;
@@ -89,6 +90,8 @@ struct State {
     /// The task that waits in a read.
     reader_waker: Option<Waker>,
     reader: ReaderHalf,
+    /// For the deadlines, if there are any.
+    waits: Option<Box<watch::Waits>>,
     /// The writer was dropped without `close`: a reader that is still there may read on.
     reader_keeps: bool,
     /// The peer has ended its side, so nothing it sends can turn our close into a reset.
@@ -143,6 +146,7 @@ pub(crate) struct ConnectionSettings {
     pub(crate) watermarks: millstream_core::Watermarks,
     pub(crate) hard_cap: Option<usize>,
     pub(crate) close_deadline: Duration,
+    pub(crate) deadlines: Deadlines,
 }
 
 impl Default for ConnectionSettings {
@@ -151,6 +155,7 @@ impl Default for ConnectionSettings {
             watermarks: millstream_core::Watermarks::default(),
             hard_cap: None,
             close_deadline: DEFAULT_CLOSE_DEADLINE,
+            deadlines: Deadlines::none(),
         }
     }
 }
@@ -187,6 +192,7 @@ impl Connection {
                 closers: Waiters::default(),
                 reader_waker: None,
                 reader: ReaderHalf::Reading,
+                waits: (!settings.deadlines.is_none()).then(Box::default),
                 reader_keeps: false,
                 peer_ended: false,
                 transport_closed: false,

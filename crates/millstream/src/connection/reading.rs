@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use millstream_core::{Failure, ReadBuffer};
+use millstream_core::{DeadlineKind, Failure, ReadBuffer};
 
 use super::{Connection, Driver, ReaderHalf, State, TURN_LEN, Task};
 use crate::sync::{Arc, Ordering};
@@ -24,7 +24,8 @@ impl Connection {
         if self.is_sealed.load(Ordering::Relaxed) {
             return self.poll_fill_sealed(cx, buffer);
         }
-        match std::task::ready!(self.poll_receive(cx, buffer.spare())) {
+        let held = buffer.len();
+        match std::task::ready!(self.poll_receive(cx, held, buffer.spare())) {
             Ok(0) | Err(ReadEnd::Closed) => buffer.feed_eof(),
             Ok(n) => {
                 buffer.commit(n);
@@ -35,10 +36,11 @@ impl Connection {
         Poll::Ready(0)
     }
 
-    /// One receive into `spare`. `Ready(Ok(0))` is the peer's end.
+    /// One receive into `spare`. `Ready(Ok(0))` is the peer's end. `held` bytes are there of what the reader wants.
     pub(super) fn poll_receive(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
+        held: usize,
         spare: &mut [u8],
     ) -> Poll<Result<usize, ReadEnd>> {
         if self.reading_over.load(Ordering::Acquire)
@@ -48,7 +50,7 @@ impl Connection {
         }
         let mut received = self.transport.poll_read(cx, spare);
         if received.is_pending() {
-            let Some(end) = self.before_wait(cx) else { return Poll::Pending };
+            let Some(end) = self.before_wait(cx, Some(held)) else { return Poll::Pending };
             // What arrived before a failure is delivered before it, even if the runtime has not heard of it yet.
             match self.transport.read_now(spare) {
                 Ok(n) if !self.reading_over.load(Ordering::Acquire) => received = Poll::Ready(Ok(n)),
@@ -84,8 +86,9 @@ impl Connection {
         }
     }
 
-    /// The reader is about to wait: what is queued leaves now. Says if there is nothing to wait for.
-    pub(crate) fn before_wait(self: &Arc<Self>, cx: &Context<'_>) -> Option<ReadEnd> {
+    /// The reader is about to wait: what is queued leaves now. Says if there is nothing to wait for. If it waits for the
+    /// peer, `held` bytes are there of what it wants.
+    pub(crate) fn before_wait(self: &Arc<Self>, cx: &Context<'_>, held: Option<usize>) -> Option<ReadEnd> {
         self.change(|state, wakes| {
             state.turn_left = TURN_LEN;
             if state.has_output() && !state.blocked && self.transport.sends_inline() {
@@ -97,6 +100,9 @@ impl Connection {
                     *parked = Task::Rest;
                 }
                 return Some(end);
+            }
+            if let Some(waits) = &mut state.waits {
+                waits.come(held, self.read_stats.calls());
             }
             if !state.reader_waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 wakes.drop_later(state.reader_waker.replace(cx.waker().clone()));
@@ -120,8 +126,14 @@ impl State {
     /// Whether the reader must not touch the transport any more. After a failure it has to: what arrived before the
     /// failure is delivered first.
     pub(super) fn reading_over(&self) -> bool {
-        let delivers = self.life.failure().is_some() && self.reader == ReaderHalf::Reading;
-        !delivers && self.read_end().is_some()
+        !self.delivers() && self.read_end().is_some()
+    }
+
+    /// Whether the transport has failed and may hold what arrived before. One that was given up because nothing came does
+    /// not: whatever comes now comes too late.
+    pub(super) fn delivers(&self) -> bool {
+        let gave_up = |failure: &Failure| failure.deadline().is_some_and(DeadlineKind::is_of_reading);
+        self.reader == ReaderHalf::Reading && self.life.failure().is_some_and(|failure| !gave_up(failure))
     }
 
     /// The failure that a receive of nothing stands for. The system tells a reset once: if a send was told, receives
