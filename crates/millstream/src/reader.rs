@@ -377,7 +377,8 @@ impl StreamReader {
     /// This reader has had its share: others first. What was written meanwhile is sent, as before any wait.
     fn poll_yield(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.turn_left = TURN_LEN;
-        if self.connection.before_wait(cx, None).is_some() {
+        self.connection.yields();
+        if self.connection.before_wait(cx).is_some() {
             // There is nobody to be fair to on a connection that is over.
             return Poll::Ready(());
         }

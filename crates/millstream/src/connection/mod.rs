@@ -53,6 +53,8 @@ pub(crate) struct Connection {
     /// model has to look at its order.
     is_sealed: std::sync::atomic::AtomicBool,
     read_stats: ReadStats,
+    /// Whether it has deadlines.
+    is_watched: bool,
     /// Whether the task that owns this connection's driver has to poll it when the handler has had its turn. False
     /// only while the driver rests, no call is on its way, and nothing was left to do in this turn.
     driver_due: AtomicBool,
@@ -206,6 +208,7 @@ impl Connection {
             is_sealed: std::sync::atomic::AtomicBool::new(false),
             driver_due: AtomicBool::new(true),
             read_stats: ReadStats::default(),
+            is_watched: !settings.deadlines.is_none(),
             runtime,
             close_deadline: settings.close_deadline,
             peer: OnceLock::new(),

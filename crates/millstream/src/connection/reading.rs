@@ -21,11 +21,13 @@ impl Connection {
     /// One receive into the buffer. Ready when there is something new: bytes, the end, a failure. Over TLS it may also be
     /// nothing that a reader could see. Returns how many bytes came from the transport.
     pub(crate) fn poll_fill(self: &Arc<Self>, cx: &mut Context<'_>, buffer: &mut ReadBuffer) -> Poll<usize> {
+        if self.is_watched {
+            self.read_stats.hold(buffer.len());
+        }
         if self.is_sealed.load(Ordering::Relaxed) {
             return self.poll_fill_sealed(cx, buffer);
         }
-        let held = buffer.len();
-        match std::task::ready!(self.poll_receive(cx, held, buffer.spare())) {
+        match std::task::ready!(self.poll_receive(cx, buffer.spare())) {
             Ok(0) | Err(ReadEnd::Closed) => buffer.feed_eof(),
             Ok(n) => {
                 buffer.commit(n);
@@ -36,11 +38,10 @@ impl Connection {
         Poll::Ready(0)
     }
 
-    /// One receive into `spare`. `Ready(Ok(0))` is the peer's end. `held` bytes are there of what the reader wants.
+    /// One receive into `spare`. `Ready(Ok(0))` is the peer's end.
     pub(super) fn poll_receive(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
-        held: usize,
         spare: &mut [u8],
     ) -> Poll<Result<usize, ReadEnd>> {
         if self.reading_over.load(Ordering::Acquire)
@@ -50,7 +51,7 @@ impl Connection {
         }
         let mut received = self.transport.poll_read(cx, spare);
         if received.is_pending() {
-            let Some(end) = self.before_wait(cx, Some(held)) else { return Poll::Pending };
+            let Some(end) = self.before_wait(cx) else { return Poll::Pending };
             // What arrived before a failure is delivered before it, even if the runtime has not heard of it yet.
             match self.transport.read_now(spare) {
                 Ok(n) if !self.reading_over.load(Ordering::Acquire) => received = Poll::Ready(Ok(n)),
@@ -86,9 +87,8 @@ impl Connection {
         }
     }
 
-    /// The reader is about to wait: what is queued leaves now. Says if there is nothing to wait for. If it waits for the
-    /// peer, `held` bytes are there of what it wants.
-    pub(crate) fn before_wait(self: &Arc<Self>, cx: &Context<'_>, held: Option<usize>) -> Option<ReadEnd> {
+    /// The reader is about to wait: what is queued leaves now. Says if there is nothing to wait for.
+    pub(crate) fn before_wait(self: &Arc<Self>, cx: &Context<'_>) -> Option<ReadEnd> {
         self.change(|state, wakes| {
             state.turn_left = TURN_LEN;
             if state.has_output() && !state.blocked && self.transport.sends_inline() {
@@ -102,7 +102,7 @@ impl Connection {
                 return Some(end);
             }
             if let Some(waits) = &mut state.waits {
-                waits.come(held, self.read_stats.calls());
+                waits.come(&self.read_stats);
             }
             if !state.reader_waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 wakes.drop_later(state.reader_waker.replace(cx.waker().clone()));

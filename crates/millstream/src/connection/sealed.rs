@@ -108,7 +108,7 @@ impl Connection {
         buffer: &mut ReadBuffer,
     ) -> Poll<usize> {
         lend_scratch(|scratch| {
-            let end = match ready!(self.poll_receive(cx, buffer.len(), scratch)) {
+            let end = match ready!(self.poll_receive(cx, scratch)) {
                 Ok(0) => self.state.lock().sealed_end(),
                 Ok(n) => {
                     self.open(&scratch[..n], buffer);

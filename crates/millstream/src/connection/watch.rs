@@ -9,6 +9,7 @@ use millstream_core::{DeadlineKind, Deadlines, Failure, Sight, Waiting, Watchdog
 use tokio::time::{Instant, Sleep};
 
 use super::{Connection, Driver, ReaderHalf, State};
+use crate::stats::ReadStats;
 use crate::sync::{Arc, Ordering};
 use crate::waiters::Wakes;
 
@@ -34,10 +35,10 @@ impl Default for Waits {
 
 impl Waits {
     /// The reader is about to wait, or lets others go first.
-    pub(super) fn come(&mut self, held: Option<usize>, receives: u64) {
+    pub(super) fn come(&mut self, stats: &ReadStats) {
         self.rounds += 1;
-        self.held = held;
-        self.receives = receives;
+        self.held = stats.held();
+        self.receives = stats.calls();
     }
 
     /// This ciphertext became so many bytes.
@@ -148,6 +149,13 @@ impl Wake for Connection {
 }
 
 impl Connection {
+    /// The reader is about to let others go first; it does not wait for the peer.
+    pub(crate) fn yields(&self) {
+        if self.is_watched {
+            self.read_stats.hold(usize::MAX);
+        }
+    }
+
     /// What there is to be seen, by the driver that was just polled with `cx`.
     fn sight(&self, state: &State, rounds: &mut u64, cx: &Context<'_>, wakes: &mut Wakes) -> Sight {
         let mut sight =
