@@ -123,6 +123,11 @@ impl Deadlines {
         *self == Self::none()
     }
 
+    /// Whether there is one about writes, for a driver whose transport can be made to tell sooner what the peer takes.
+    pub fn watches_writes(&self) -> bool {
+        self.write_progress.is_some()
+    }
+
     fn shortest(&self) -> Option<Duration> {
         let window = self.receive_rate.map(|rate| rate.window);
         [self.item, self.idle, window, self.write_progress].into_iter().flatten().min()

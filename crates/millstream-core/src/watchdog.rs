@@ -217,3 +217,104 @@ impl Item {
 
 /// A driver that slept less would spin.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A read that waits, of which so much is there.
+    fn waits(received: u64, held: usize) -> Sight {
+        let position = received - held as u64;
+        Sight { received, waiting: Some(Waiting { position, held, begun: held > 0 }), ..Sight::default() }
+    }
+
+    /// Looks whenever it is told to, at what `sight` makes of the seconds that have passed, until a deadline has.
+    fn passes(deadlines: Deadlines, most: u64, sight: impl Fn(f64) -> Sight) -> Option<(f64, Failure)> {
+        let start = Instant::now();
+        let mut dog = Watchdog::new(deadlines, start);
+        let mut next = dog.first_look();
+        while next < start + secs(most) {
+            let passed = (next - start).as_secs_f64();
+            match dog.look(next, &sight(passed)) {
+                Ok(then) => {
+                    assert!(then > next, "the driver would spin");
+                    next = then;
+                }
+                Err(failure) => return Some((passed, failure)),
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn each_deadline_passes_between_its_time_and_a_quarter_more_and_names_itself() {
+        let dog = Deadlines::none();
+        let stall = |_: f64| Sight { stalled: Some(7), ..Sight::default() };
+        let item = |_: f64| waits(3, 3);
+        let silence = |_: f64| waits(0, 0);
+        for (deadlines, sight, kind) in [
+            (dog.item(secs(10)), &item as &dyn Fn(f64) -> Sight, DeadlineKind::Item),
+            (dog.receive_rate(1, secs(10)), &item, DeadlineKind::ReceiveRate),
+            (dog.idle(secs(10)), &silence, DeadlineKind::Idle),
+            (dog.write_progress(secs(10)), &stall, DeadlineKind::WriteProgress),
+        ] {
+            let (after, failure) = passes(deadlines, 1000, sight).expect("it passes");
+            assert!((10.0..=12.5).contains(&after), "{kind:?} after {after} s");
+            assert_eq!((failure.deadline(), failure.class()), (Some(kind), ErrorClass::Deadline));
+        }
+    }
+
+    #[test]
+    fn nothing_passes_while_nobody_waits_and_nothing_is_stuck() {
+        let all = Deadlines::internet().item(secs(1));
+        assert_eq!(passes(all, 10_000, |_| Sight::default()), None);
+    }
+
+    #[test]
+    fn what_is_seen_at_one_look_only_is_not_held_against_the_peer() {
+        let all = Deadlines::none().item(secs(10)).idle(secs(10)).receive_rate(500, secs(10));
+        // At every other look the program is busy.
+        let busy = |passed: f64| if (passed / 2.5) % 2.0 < 1.0 { waits(3, 3) } else { Sight::default() };
+        assert_eq!(passes(all, 10_000, busy), None);
+    }
+
+    #[test]
+    fn a_new_item_has_its_own_time() {
+        let steady = |passed: f64| {
+            // One more byte every 8 s ends an item and begins the next.
+            let items = (passed / 8.0) as u32;
+            waits(u64::from(items) * 5 + 5, 5)
+        };
+        assert_eq!(
+            passes(Deadlines::none().item(secs(10)).receive_rate(100, secs(10)), 10_000, steady),
+            None
+        );
+    }
+
+    #[test]
+    fn a_rate_is_judged_over_its_window_and_not_at_a_moment() {
+        let rate = Deadlines::none().receive_rate(100, secs(20));
+        // 2,000 bytes at once, every 15 s.
+        let bursts = |passed: f64| {
+            let bytes = ((passed / 15.0) as u32 + 1) * 2_000;
+            waits(bytes.into(), bytes as usize)
+        };
+        assert_eq!(passes(rate, 10_000, bursts), None);
+        let (after, failure) = passes(rate, 10_000, |passed| bursts(passed.min(300.0))).expect("it stops");
+        assert!((315.0..=345.0).contains(&after), "{after}");
+        assert_eq!(failure.deadline(), Some(DeadlineKind::ReceiveRate), "{failure}");
+    }
+
+    #[test]
+    fn a_deadline_of_ages_overflows_nothing() {
+        let ages = Deadlines::none().item(Duration::MAX).idle(Duration::MAX).write_progress(Duration::MAX);
+        let all = ages.receive_rate(u64::MAX, Duration::MAX);
+        assert_eq!(passes(all, 1 << 30, |_| waits(3, 3)), None);
+        let greedy = Deadlines::none().receive_rate(u64::MAX, secs(1000));
+        assert!(passes(greedy, 10_000, |_| waits(3, 3)).is_some());
+    }
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+}

@@ -245,7 +245,7 @@ impl ConnectOptions {
             let peer = socket.peer_addr()?;
             socket.set_nonblocking(true)?;
             socket.set_nodelay(self.streams.nodelay)?;
-            self.streams.socket.apply(&SockRef::from(&socket))?;
+            self.streams.socket().apply(&SockRef::from(&socket))?;
             Ok((TcpStream::from_std(socket)?, peer))
         };
         let (socket, peer) = adopt().map_err(|error| ConnectError::Adopt(error.into()))?;
@@ -318,7 +318,7 @@ impl ConnectOptions {
             socket.bind(local)?;
         }
         socket.set_nodelay(self.streams.nodelay)?;
-        self.streams.socket.apply(&SockRef::from(&socket))?;
+        self.streams.socket().apply(&SockRef::from(&socket))?;
         socket.connect(address).await
     }
 }

@@ -197,7 +197,7 @@ impl ServerOptions {
             reuse_address: self.reuse_address,
             reuse_port: self.reuse_port,
             nodelay: self.streams.nodelay,
-            socket: self.streams.socket,
+            socket: self.streams.socket(),
         };
         let mut bound = Vec::new();
         let mut missing = None;
@@ -243,7 +243,7 @@ impl ServerOptions {
         R: HandlerReturn<K>,
     {
         self.streams.check()?;
-        self.finish(vec![Bound::adopt(socket.into(), self.streams.nodelay, self.streams.socket)?], handler)
+        self.finish(vec![Bound::adopt(socket.into(), self.streams.nodelay, self.streams.socket())?], handler)
     }
 
     /// Starts a server on a Unix socket that is listening already (asyncio's `sock`). Its path is left alone.
@@ -260,7 +260,7 @@ impl ServerOptions {
         R: HandlerReturn<K>,
     {
         self.streams.check()?;
-        self.finish(vec![Bound::adopt(socket.into(), self.streams.nodelay, self.streams.socket)?], handler)
+        self.finish(vec![Bound::adopt(socket.into(), self.streams.nodelay, self.streams.socket())?], handler)
     }
 
     #[cfg(feature = "tls")]

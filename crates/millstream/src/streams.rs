@@ -40,6 +40,11 @@ impl StreamSettings {
         ReadBuffer::new(self.limit).map(drop)
     }
 
+    /// What a TCP socket is set to.
+    pub(crate) fn socket(&self) -> SocketSettings {
+        self.socket.for_deadlines(self.connection.deadlines)
+    }
+
     /// A pair whose driver is spawned on the present runtime when it is needed.
     ///
     /// # Panics

@@ -218,6 +218,45 @@ fn a_server_without_deadlines_cuts_nobody() {
     });
 }
 
+#[test]
+fn a_client_that_takes_its_answer_slowly_but_steadily_is_not_cut() {
+    run(async {
+        let (options, reports) =
+            reporting(ServerOptions::new().write_progress_timeout(Duration::from_millis(500)));
+        let big = |_reader: StreamReader, writer: StreamWriter| async move {
+            writer.write(&vec![b'x'; ANSWER])?;
+            writer.close();
+            writer.wait_closed().await?;
+            Ok::<(), Error>(())
+        };
+        let server = options.start("127.0.0.1", 0, big).await.expect("a port");
+        let port = port(&server);
+        let taking = std::thread::spawn(move || {
+            let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+            let (mut got, mut chunk) = (0, vec![0; 16 * 1024]);
+            loop {
+                match std::io::Read::read(&mut socket, &mut chunk) {
+                    Ok(0) => return Ok(got),
+                    Ok(n) => got += n,
+                    Err(error) => return Err((got, error)),
+                }
+                std::thread::sleep(Duration::from_millis(8));
+            }
+        });
+        while !taking.is_finished() {
+            sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(
+            taking.join().expect("no panic").map_err(|(got, error)| format!("{error} after {got}")),
+            Ok(ANSWER)
+        );
+        end(server).await;
+        assert!(reports.lock().expect("no panic").is_empty());
+    });
+}
+
+/// More than the two systems' buffers hold.
+const ANSWER: usize = 12 << 20;
 /// A deadline that passes soon, but not before a busy machine has polled everyone.
 const SHORT: Duration = Duration::from_millis(200);
 /// Nothing here takes so long, unless it hangs.
