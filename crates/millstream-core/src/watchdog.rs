@@ -228,13 +228,17 @@ mod tests {
         Sight { received, waiting: Some(Waiting { position, held, begun: held > 0 }), ..Sight::default() }
     }
 
-    /// Looks whenever it is told to, at what `sight` makes of the seconds that have passed, until a deadline has.
-    fn passes(deadlines: Deadlines, most: u64, sight: impl Fn(f64) -> Sight) -> Option<(f64, Failure)> {
+    /// Looks whenever it is told to, at what `sight` makes of the time that has passed, until a deadline has.
+    fn passes(
+        deadlines: Deadlines,
+        most: u64,
+        sight: impl Fn(Duration) -> Sight,
+    ) -> Option<(Duration, Failure)> {
         let start = Instant::now();
         let mut dog = Watchdog::new(deadlines, start);
         let mut next = dog.first_look();
         while next < start + secs(most) {
-            let passed = (next - start).as_secs_f64();
+            let passed = next - start;
             match dog.look(next, &sight(passed)) {
                 Ok(then) => {
                     assert!(then > next, "the driver would spin");
@@ -249,17 +253,17 @@ mod tests {
     #[test]
     fn each_deadline_passes_between_its_time_and_a_quarter_more_and_names_itself() {
         let dog = Deadlines::none();
-        let stall = |_: f64| Sight { stalled: Some(7), ..Sight::default() };
-        let item = |_: f64| waits(3, 3);
-        let silence = |_: f64| waits(0, 0);
+        let stall = |_: Duration| Sight { stalled: Some(7), ..Sight::default() };
+        let item = |_: Duration| waits(3, 3);
+        let silence = |_: Duration| waits(0, 0);
         for (deadlines, sight, kind) in [
-            (dog.item(secs(10)), &item as &dyn Fn(f64) -> Sight, DeadlineKind::Item),
+            (dog.item(secs(10)), &item as &dyn Fn(Duration) -> Sight, DeadlineKind::Item),
             (dog.receive_rate(1, secs(10)), &item, DeadlineKind::ReceiveRate),
             (dog.idle(secs(10)), &silence, DeadlineKind::Idle),
             (dog.write_progress(secs(10)), &stall, DeadlineKind::WriteProgress),
         ] {
             let (after, failure) = passes(deadlines, 1000, sight).expect("it passes");
-            assert!((10.0..=12.5).contains(&after), "{kind:?} after {after} s");
+            assert!(secs(10) <= after && after <= secs(10) * 5 / 4, "{kind:?} after {after:?}");
             assert_eq!((failure.deadline(), failure.class()), (Some(kind), ErrorClass::Deadline));
         }
     }
@@ -274,16 +278,17 @@ mod tests {
     fn what_is_seen_at_one_look_only_is_not_held_against_the_peer() {
         let all = Deadlines::none().item(secs(10)).idle(secs(10)).receive_rate(500, secs(10));
         // At every other look the program is busy.
-        let busy = |passed: f64| if (passed / 2.5) % 2.0 < 1.0 { waits(3, 3) } else { Sight::default() };
+        let busy = |passed: Duration| {
+            if (passed.as_millis() / 2500).is_multiple_of(2) { waits(3, 3) } else { Sight::default() }
+        };
         assert_eq!(passes(all, 10_000, busy), None);
     }
 
     #[test]
     fn a_new_item_has_its_own_time() {
-        let steady = |passed: f64| {
+        let steady = |passed: Duration| {
             // One more byte every 8 s ends an item and begins the next.
-            let items = (passed / 8.0) as u32;
-            waits(u64::from(items) * 5 + 5, 5)
+            waits(passed.as_secs() / 8 * 5 + 5, 5)
         };
         assert_eq!(
             passes(Deadlines::none().item(secs(10)).receive_rate(100, secs(10)), 10_000, steady),
@@ -295,13 +300,14 @@ mod tests {
     fn a_rate_is_judged_over_its_window_and_not_at_a_moment() {
         let rate = Deadlines::none().receive_rate(100, secs(20));
         // 2,000 bytes at once, every 15 s.
-        let bursts = |passed: f64| {
-            let bytes = ((passed / 15.0) as u32 + 1) * 2_000;
-            waits(bytes.into(), bytes as usize)
+        let bursts = |passed: Duration| {
+            let received = (passed.as_secs() / 15 + 1) * 2_000;
+            waits(received, usize::try_from(received).unwrap())
         };
         assert_eq!(passes(rate, 10_000, bursts), None);
-        let (after, failure) = passes(rate, 10_000, |passed| bursts(passed.min(300.0))).expect("it stops");
-        assert!((315.0..=345.0).contains(&after), "{after}");
+        let (after, failure) =
+            passes(rate, 10_000, |passed| bursts(passed.min(secs(300)))).expect("it stops");
+        assert!(secs(315) <= after && after <= secs(345), "{after:?}");
         assert_eq!(failure.deadline(), Some(DeadlineKind::ReceiveRate), "{failure}");
     }
 
