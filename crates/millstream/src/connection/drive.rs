@@ -23,26 +23,18 @@ pub(crate) struct Drive {
     silence: Option<Pin<Box<Sleep>>>,
     /// How much of what the peer sends may still be read and dropped.
     linger_left: usize,
-    /// What the watch is to begin with, at the first poll.
-    deadlines: Deadlines,
+    /// If there are deadlines.
     watch: Option<Box<Watch>>,
 }
 
 impl Drive {
     pub(crate) fn new(connection: Arc<Connection>) -> Self {
-        Self {
-            connection,
-            closing: None,
-            silence: None,
-            linger_left: LINGER_LEN,
-            deadlines: Deadlines::none(),
-            watch: None,
-        }
+        Self { connection, closing: None, silence: None, linger_left: LINGER_LEN, watch: None }
     }
 
     /// With a watch for these deadlines, if they are any.
     pub(crate) fn watching(mut self, deadlines: Deadlines) -> Self {
-        self.deadlines = deadlines;
+        self.watch = Watch::of(deadlines);
         self
     }
 
@@ -104,10 +96,6 @@ impl Drive {
 
     /// Looks after the deadlines, if there are any. Returns whether one has passed, so that there is other work now.
     fn poll_watch(&mut self, task: Task, cx: &Context<'_>) -> bool {
-        if !self.deadlines.is_none() {
-            let watch = Watch::new(&self.connection, std::mem::take(&mut self.deadlines));
-            self.watch = Some(Box::new(watch));
-        }
         let over = matches!(task, Task::Done | Task::Close { .. });
         !over && self.watch.as_mut().is_some_and(|watch| watch.poll(&self.connection, cx))
     }

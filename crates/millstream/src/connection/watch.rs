@@ -83,9 +83,16 @@ impl RecordEdge {
     }
 }
 
-/// The driver's part: the timer, and what it saw last.
+/// The driver's part, asleep until the driver is polled for the first time: before that there may be no runtime.
 #[derive(Debug)]
 pub(super) struct Watch {
+    deadlines: Deadlines,
+    awake: Option<Awake>,
+}
+
+/// The timer, and what it saw last.
+#[derive(Debug)]
+struct Awake {
     dog: Watchdog,
     timer: Pin<Box<Sleep>>,
     /// Calls the driver, as anyone does who has something for it: the task that owns the driver need not ask the timer.
@@ -95,8 +102,19 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Begins now. Needs a runtime with a clock, where setting a deadline does.
-    pub(super) fn new(connection: &Arc<Connection>, deadlines: Deadlines) -> Self {
+    /// A watch for these deadlines, if they are any.
+    pub(super) fn of(deadlines: Deadlines) -> Option<Box<Self>> {
+        (!deadlines.is_none()).then(|| Box::new(Self { deadlines, awake: None }))
+    }
+
+    /// Looks, if it is time. Returns whether a deadline has passed: the connection has failed then.
+    pub(super) fn poll(&mut self, connection: &Arc<Connection>, cx: &Context<'_>) -> bool {
+        self.awake.get_or_insert_with(|| Awake::new(connection, self.deadlines)).poll(connection, cx)
+    }
+}
+
+impl Awake {
+    fn new(connection: &Arc<Connection>, deadlines: Deadlines) -> Self {
         let dog = Watchdog::new(deadlines, Instant::now().into_std());
         let first = Instant::from_std(dog.first_look());
         Self {
@@ -107,8 +125,7 @@ impl Watch {
         }
     }
 
-    /// Looks, if it is time. Returns whether a deadline has passed: the connection has failed then.
-    pub(super) fn poll(&mut self, connection: &Arc<Connection>, cx: &Context<'_>) -> bool {
+    fn poll(&mut self, connection: &Arc<Connection>, cx: &Context<'_>) -> bool {
         while self.timer.as_mut().poll(&mut Context::from_waker(&self.call)) == Poll::Ready(()) {
             let now = Instant::now().into_std();
             let next = connection.change(|state, wakes| {
