@@ -30,7 +30,7 @@ impl DeadlineKind {
 }
 
 /// The deadlines of a connection. All are off by default: a stream that is silent for hours is a legal one, here as in
-/// asyncio and tokio.
+/// asyncio.
 ///
 /// They are looked at four times within the shortest of them and cost nothing in between: no clock is read and no timer
 /// armed for a read or a write. So a deadline `d` passes between `d` and 1.25 `d` after its cause.
@@ -151,7 +151,7 @@ impl Deadlines {
     }
 }
 
-/// Four ticks of tokio's timers, and of most others.
+/// Four ticks of timers that count milliseconds.
 const SHORTEST: Duration = Duration::from_millis(4);
 /// Far from where the sum of a time and a duration overflows.
 const LONGEST_TICK: Duration = Duration::from_secs(24 * 3600);
