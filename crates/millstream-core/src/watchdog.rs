@@ -170,7 +170,7 @@ impl Watchdog {
                 )
             }
             (DeadlineKind::WriteProgress, Deadlines { write_progress: Some(timeout), .. }) => format!(
-                "the peer took nothing within {timeout:?}: {} bytes have waited for {:.1?}",
+                "the peer took nothing within {timeout:?}: {} bytes are queued, {:.1?} without progress",
                 sight.stalled.unwrap_or_default(),
                 self.stalled_for
             ),

@@ -314,6 +314,47 @@ fn what_had_arrived_can_be_read_after_the_write_stalled() {
 }
 
 #[test]
+fn bytes_that_an_adopted_stream_keeps_to_itself_are_not_taken_by_the_peer() {
+    run_paused(async {
+        let (one, other) = tokio::io::duplex(64);
+        let buffering = tokio::io::BufStream::with_capacity(64, 1 << 20, one);
+        let options = ConnectOptions::new().write_progress_timeout(secs(20));
+        let (mut reader, writer) = options.adopt_io(buffering).unwrap();
+        writer.write(&[b'x'; 1_000]).unwrap();
+        let start = Instant::now();
+        let ReadError::Failed(error) = reader.read(1).await.unwrap_err() else { panic!("not a failure") };
+        assert_in_time(start.elapsed(), secs(20));
+        assert_eq!(error.deadline(), Some(DeadlineKind::WriteProgress), "{error}");
+        drop(other);
+    });
+}
+
+#[test]
+fn what_comes_after_the_deadline_comes_too_late() {
+    over_each(Deadlines::none().item(secs(10)), |tested, other| async move {
+        let ((mut reader, writer), (_keep, peer)) = (tested, other);
+        peer.write(b"begun, ").unwrap();
+        {
+            let mut read = std::pin::pin!(reader.read_line());
+            // Polled by hand, so that the deadline can pass without its knowing.
+            while !writer.is_closing() {
+                assert!(polled_once(read.as_mut()).await.is_pending());
+                sleep(secs(1)).await;
+            }
+            let _ = peer.write(b"and ended\n").and_then(|()| peer.flush().map_err(|_| WriteError::Closed));
+            sleep(secs(1)).await;
+            assert_eq!(of_line(read.await.unwrap_err()).deadline(), Some(DeadlineKind::Item));
+        }
+        assert_eq!(reader.read(100).await.unwrap(), "begun, ");
+    });
+}
+
+/// Polls once.
+async fn polled_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+    std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+#[test]
 fn of_several_deadlines_the_first_names_itself() {
     let all = |item, idle, rate, write| {
         Deadlines::none()
