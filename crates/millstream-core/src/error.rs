@@ -207,6 +207,12 @@ pub enum ConfigError {
         /// The low mark that was asked for, in bytes.
         low: usize,
     },
+    /// Timers are not fine enough for it.
+    #[error("deadlines: {deadline:?} is too short; 4 ms is the shortest")]
+    ShortDeadline {
+        /// The shortest of those that were asked for.
+        deadline: std::time::Duration,
+    },
 }
 
 fn overrun_text(consumed: usize, limit: usize, found: bool) -> String {

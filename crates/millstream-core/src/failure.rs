@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::deadlines::DeadlineKind;
 use crate::tls::TlsFault;
 
 /// Whose doing an error was. Every error value of this library belongs to exactly one class.
@@ -35,6 +36,7 @@ pub struct Failure {
     detail: Arc<str>,
     class: ErrorClass,
     tls: Option<TlsFault>,
+    deadline: Option<DeadlineKind>,
 }
 
 impl Failure {
@@ -49,11 +51,16 @@ impl Failure {
 
     /// A failure of the given kind whose text says what happened.
     pub fn new(kind: io::ErrorKind, detail: impl Into<Arc<str>>, class: ErrorClass) -> Self {
-        Self { kind, code: None, detail: detail.into(), class, tls: None }
+        Self { kind, code: None, detail: detail.into(), class, tls: None, deadline: None }
     }
 
     pub(crate) fn with_tls(mut self, fault: TlsFault) -> Self {
         self.tls = Some(fault);
+        self
+    }
+
+    pub(crate) fn with_deadline(mut self, kind: DeadlineKind) -> Self {
+        self.deadline = Some(kind);
         self
     }
 
@@ -76,6 +83,11 @@ impl Failure {
     pub fn tls(&self) -> Option<TlsFault> {
         self.tls
     }
+
+    /// Which of the connection's [`Deadlines`](crate::Deadlines) passed, if it was cut for one.
+    pub fn deadline(&self) -> Option<DeadlineKind> {
+        self.deadline
+    }
 }
 
 impl From<&io::Error> for Failure {
@@ -86,6 +98,7 @@ impl From<&io::Error> for Failure {
             detail: error.to_string().into(),
             class: ErrorClass::BrokenByPeer,
             tls: None,
+            deadline: None,
         }
     }
 }

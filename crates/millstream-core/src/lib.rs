@@ -29,6 +29,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod address_race;
+mod deadlines;
 mod error;
 mod failure;
 mod lifecycle;
@@ -36,12 +37,14 @@ mod read_buffer;
 mod read_request;
 mod search;
 pub mod tls;
+mod watchdog;
 mod watermarks;
 mod write_queue;
 
 pub use address_race::{
     AddressRace, AttemptId, DEFAULT_FIRST_FAMILY_COUNT, DEFAULT_STAGGER, MIN_STAGGER, RaceStep, interleave,
 };
+pub use deadlines::{DeadlineKind, Deadlines};
 pub use error::{
     CloseError, ConfigError, DrainError, ReadError, ReadExactlyError, ReadLineError, ReadToEndError,
     ReadUntilError, SkipError, WriteError,
@@ -51,5 +54,6 @@ pub use lifecycle::{Duty, Lifecycle, Phase};
 pub use read_buffer::{DEFAULT_LIMIT, Flow, ReadBuffer};
 pub use read_request::{Answer, Request};
 pub use search::Separators;
+pub use watchdog::{Sight, Waiting, Watchdog};
 pub use watermarks::Watermarks;
 pub use write_queue::{DEFAULT_CORK_THRESHOLD, Urgency, WriteQueue};

@@ -65,13 +65,21 @@ pub struct Lifecycle {
 enum Cut {
     Aborted,
     Failed(Failure),
-    Deadline { unsent: usize },
+    /// Failed, and nothing is on its way that an end could make look whole.
+    Left(Failure),
+    Deadline {
+        unsent: usize,
+    },
 }
 
 impl Cut {
     /// Whether the peer has to see a reset. One whose TLS failed gets an alert, which a reset could destroy.
     fn resets(&self) -> bool {
-        !matches!(self, Self::Failed(failure) if failure.tls().is_some())
+        match self {
+            Self::Failed(failure) => failure.tls().is_none(),
+            Self::Left(_) => false,
+            Self::Aborted | Self::Deadline { .. } => true,
+        }
     }
 }
 
@@ -104,7 +112,7 @@ impl Lifecycle {
     #[inline]
     pub fn failure(&self) -> Option<&Failure> {
         match &self.cut {
-            Some(Cut::Failed(failure)) => Some(failure),
+            Some(Cut::Failed(failure) | Cut::Left(failure)) => Some(failure),
             _ => None,
         }
     }
@@ -156,7 +164,7 @@ impl Lifecycle {
         }
         Some(match &self.cut {
             None | Some(Cut::Aborted) => Ok(()),
-            Some(Cut::Failed(failure)) => Err(CloseError::Failed(failure.clone())),
+            Some(Cut::Failed(failure) | Cut::Left(failure)) => Err(CloseError::Failed(failure.clone())),
             Some(Cut::Deadline { unsent }) => Err(CloseError::Deadline { unsent: *unsent }),
         })
     }
@@ -192,6 +200,12 @@ impl Lifecycle {
     /// The transport failed. The first cause stays.
     pub fn fail(&mut self, failure: Failure) {
         self.cut(Cut::Failed(failure));
+    }
+
+    /// This side gives up a peer that is silent: as a failure, but the peer sees an end. Only while nothing is queued for
+    /// it, or the end would make what it got look whole.
+    pub fn leave(&mut self, failure: Failure) {
+        self.cut(Cut::Left(failure));
     }
 
     /// The time for closing is up with `unsent` bytes still queued.

@@ -15,6 +15,8 @@
 // Shadows the crate: the sources below find this file's functions under its name.
 extern crate self as memchr;
 
+#[path = "../src/deadlines.rs"]
+mod deadlines;
 #[path = "../src/error.rs"]
 mod error;
 #[path = "../src/failure.rs"]

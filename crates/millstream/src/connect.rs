@@ -11,6 +11,7 @@ use std::time::Duration;
 use millstream_core::{
     AddressRace, AttemptId, DEFAULT_FIRST_FAMILY_COUNT, DEFAULT_STAGGER, Failure, RaceStep, interleave,
 };
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::runtime::Handle;
@@ -244,6 +245,7 @@ impl ConnectOptions {
             let peer = socket.peer_addr()?;
             socket.set_nonblocking(true)?;
             socket.set_nodelay(self.streams.nodelay)?;
+            self.streams.socket().apply(&SockRef::from(&socket))?;
             Ok((TcpStream::from_std(socket)?, peer))
         };
         let (socket, peer) = adopt().map_err(|error| ConnectError::Adopt(error.into()))?;
@@ -316,6 +318,7 @@ impl ConnectOptions {
             socket.bind(local)?;
         }
         socket.set_nodelay(self.streams.nodelay)?;
+        self.streams.socket().apply(&SockRef::from(&socket))?;
         socket.connect(address).await
     }
 }

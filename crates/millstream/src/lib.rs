@@ -71,6 +71,8 @@ mod address;
 mod admission;
 mod connect;
 mod connection;
+mod deadline_counts;
+mod deadline_options;
 mod error;
 mod handler;
 mod limited;
@@ -87,6 +89,7 @@ mod server;
 mod server_options;
 mod server_stats;
 pub mod signals;
+mod socket_options;
 mod stats;
 mod stopping;
 mod streams;
@@ -111,8 +114,8 @@ pub use handler::{Async, BoxError, HandlerOutput, HandlerReturn, HandlerWork, Pl
 pub use limited::Limited;
 pub use lines::Lines;
 pub use millstream_core::{
-    CloseError, ConfigError, DrainError, ErrorClass, Failure, ReadError, ReadExactlyError, ReadLineError,
-    ReadToEndError, ReadUntilError, SkipError, Watermarks, WriteError,
+    CloseError, ConfigError, DeadlineKind, Deadlines, DrainError, ErrorClass, Failure, ReadError,
+    ReadExactlyError, ReadLineError, ReadToEndError, ReadUntilError, SkipError, Watermarks, WriteError,
 };
 pub use reader::StreamReader;
 pub use report::ServerFailure;
@@ -120,6 +123,7 @@ pub use resolve::Family;
 pub use server::{ListeningSocket, Server, Stopped};
 pub use server_options::{Hosts, ServerOptions, start_server, start_unix_server};
 pub use server_stats::ServerStats;
+pub use socket_options::Keepalive;
 pub use stats::Stats;
 pub use stopping::Stopping;
 pub use streams::from_io;

@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::task::{Context, Poll};
 
 use millstream_core::Failure;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::address::Address;
 use crate::error::ServeError;
+use crate::socket_options::SocketSettings;
 use crate::transport::{self, Transport};
 use crate::unix::BoundPath;
 
@@ -33,6 +34,7 @@ pub(crate) struct TcpOptions {
     pub(crate) reuse_address: bool,
     pub(crate) reuse_port: bool,
     pub(crate) nodelay: bool,
+    pub(crate) socket: SocketSettings,
 }
 
 impl Bound {
@@ -51,6 +53,7 @@ impl Bound {
             }
             // Accepted sockets inherit it, which saves a system call for each.
             socket.set_tcp_nodelay(options.nodelay)?;
+            options.socket.apply(&SockRef::from(&socket))?;
             socket.bind(&address.into())?;
             let bound = Address::from(&socket.local_addr()?);
             Ok((socket, bound))
@@ -67,12 +70,13 @@ impl Bound {
     }
 
     /// Adopts a socket that is bound and listening.
-    pub(crate) fn adopt(socket: Socket, nodelay: bool) -> Result<Self, ServeError> {
+    pub(crate) fn adopt(socket: Socket, nodelay: bool, settings: SocketSettings) -> Result<Self, ServeError> {
         let adopt = || -> io::Result<Address> {
             socket.set_nonblocking(true)?;
             let address = Address::from(&socket.local_addr()?);
             if address.ip().is_some() {
                 socket.set_tcp_nodelay(nodelay)?;
+                settings.apply(&SockRef::from(&socket))?;
             }
             Ok(address)
         };

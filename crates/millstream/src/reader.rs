@@ -379,6 +379,7 @@ impl StreamReader {
     /// This reader has had its share: others first. What was written meanwhile is sent, as before any wait.
     fn poll_yield(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.turn_left = TURN_LEN;
+        self.connection.yields();
         if self.connection.before_wait(cx, false).is_some() {
             // There is nobody to be fair to on a connection that is over.
             return Poll::Ready(());

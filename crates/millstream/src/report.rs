@@ -6,7 +6,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use millstream_core::Failure;
+use millstream_core::{DeadlineKind, Failure};
 
 use crate::address::Address;
 use crate::handler::BoxError;
@@ -17,6 +17,7 @@ pub struct ServerFailure {
     /// The peer of the connection, or the listener's own address if accepting failed.
     address: Option<Address>,
     cause: Cause,
+    deadline: Option<DeadlineKind>,
 }
 
 #[derive(Debug)]
@@ -29,19 +30,30 @@ enum Cause {
 
 impl ServerFailure {
     pub(crate) fn error(peer: Option<Address>, error: BoxError) -> Self {
-        Self { address: peer, cause: Cause::Error(error) }
+        Self { address: peer, cause: Cause::Error(error), deadline: None }
     }
 
     pub(crate) fn panic(peer: Option<Address>, payload: &(dyn Any + Send)) -> Self {
-        Self { address: peer, cause: Cause::Panic(panic_text(payload)) }
+        Self { address: peer, cause: Cause::Panic(panic_text(payload)), deadline: None }
     }
 
     pub(crate) fn accept(listener: Address, failure: Failure) -> Self {
-        Self { address: Some(listener), cause: Cause::Accept(failure) }
+        Self { address: Some(listener), cause: Cause::Accept(failure), deadline: None }
     }
 
     pub(crate) fn handshake(peer: Option<Address>, failure: Failure) -> Self {
-        Self { address: peer, cause: Cause::Handshake(failure) }
+        Self { address: peer, cause: Cause::Handshake(failure), deadline: None }
+    }
+
+    /// The connection had failed for this deadline before its handler did.
+    pub(crate) fn after_deadline(mut self, deadline: Option<DeadlineKind>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Which of its connection's deadlines had passed when the handler failed, whatever error the handler made of that.
+    pub fn deadline(&self) -> Option<DeadlineKind> {
+        self.deadline
     }
 
     /// The failure, if a TLS handshake failed, so that the handler was not called. [`Failure::tls`] says why.

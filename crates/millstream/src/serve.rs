@@ -81,7 +81,8 @@ impl<Guard> Serve<Guard> {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(Outcome::Done)) => None,
             Ok(Poll::Ready(Outcome::Failed(error))) => {
-                Some(ServerFailure::error(self.connection.peer_address(), error))
+                let failure = ServerFailure::error(self.connection.peer_address(), error);
+                Some(failure.after_deadline(self.connection.passed_deadline()))
             }
             Ok(Poll::Ready(Outcome::NoHandshake(failure))) => {
                 // That this server closed or aborted it is no news to it; that it could not do its part is.

@@ -17,6 +17,7 @@ use crate::accept::accept_until;
 use crate::address::Address;
 use crate::admission::{Admission, Permit};
 use crate::connection::Connection;
+use crate::deadline_counts::DeadlineCounts;
 use crate::error::ServeError;
 use crate::listen::{Bound, Listener};
 use crate::refusal::Refused;
@@ -76,6 +77,7 @@ pub(crate) struct Shared {
     counters: Arc<Counters>,
     /// Tells handlers, and the task that stops this server, by when it has to be over.
     stop_signal: StopSignal,
+    deadline_counts: DeadlineCounts,
     state: Mutex<State>,
     /// What others wait for.
     status: watch::Sender<Status>,
@@ -128,6 +130,7 @@ impl Server {
                 refused: Refused::new(),
                 counters,
                 stop_signal: StopSignal::new(watch::Sender::new(None)),
+                deadline_counts: DeadlineCounts::default(),
                 state: Mutex::new(state),
                 status,
             }),
@@ -137,6 +140,10 @@ impl Server {
     /// The addresses this server listens on, or will once it is started; empty once it is closed.
     pub fn sockets(&self) -> Vec<Address> {
         self.shared.state.lock().addresses.clone()
+    }
+
+    pub(crate) fn deadline_counts(&self) -> &DeadlineCounts {
+        &self.shared.deadline_counts
     }
 
     /// Whether it accepts connections.
@@ -355,7 +362,9 @@ impl Drop for ConnectionGuard {
             state.stop.count(connection);
         }
         drop(state);
-        drop(connection);
+        if let Some(connection) = connection {
+            self.shared.deadline_counts.count(&connection);
+        }
         self.shared.status.send_modify(|status| status.connections -= 1);
     }
 }

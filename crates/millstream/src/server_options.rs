@@ -58,7 +58,7 @@ where
 /// ```
 #[derive(Clone)]
 pub struct ServerOptions {
-    streams: StreamSettings,
+    pub(crate) streams: StreamSettings,
     query: Query,
     backlog: u32,
     reuse_address: bool,
@@ -203,6 +203,7 @@ impl ServerOptions {
             reuse_address: self.reuse_address,
             reuse_port: self.reuse_port,
             nodelay: self.streams.nodelay,
+            socket: self.streams.socket(),
         };
         let mut bound = Vec::new();
         let mut missing = None;
@@ -248,7 +249,7 @@ impl ServerOptions {
         R: HandlerReturn<K>,
     {
         self.streams.check()?;
-        self.finish(vec![Bound::adopt(socket.into(), self.streams.nodelay)?], handler)
+        self.finish(vec![Bound::adopt(socket.into(), self.streams.nodelay, self.streams.socket())?], handler)
     }
 
     /// Starts a server on a Unix socket that is listening already (asyncio's `sock`). Its path is left alone.
@@ -265,7 +266,7 @@ impl ServerOptions {
         R: HandlerReturn<K>,
     {
         self.streams.check()?;
-        self.finish(vec![Bound::adopt(socket.into(), self.streams.nodelay)?], handler)
+        self.finish(vec![Bound::adopt(socket.into(), self.streams.nodelay, self.streams.socket())?], handler)
     }
 
     #[cfg(feature = "tls")]

@@ -1,6 +1,6 @@
 //! What one connection did so far, in numbers that a test can assert.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A snapshot of a connection's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Stats {
 pub(crate) struct ReadStats {
     bytes: AtomicU64,
     calls: AtomicU64,
+    /// How much it holds of what it wants, for the deadlines.
+    held: AtomicUsize,
 }
 
 impl ReadStats {
@@ -38,6 +40,15 @@ impl ReadStats {
     pub(crate) fn record(&self, n: usize) {
         self.calls.store(self.calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.bytes.store(self.bytes.load(Ordering::Relaxed) + n as u64, Ordering::Relaxed);
+    }
+
+    /// The reader has so much of what it wants and looks for more; `usize::MAX`: it does not.
+    pub(crate) fn hold(&self, held: usize) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    pub(crate) fn held(&self) -> Option<usize> {
+        Some(self.held.load(Ordering::Relaxed)).filter(|&held| held != usize::MAX)
     }
 
     pub(crate) fn bytes(&self) -> u64 {

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use crate::address::Address;
 use crate::connection::{Connection, ConnectionSettings, Drive, check_cap};
 use crate::reader::StreamReader;
+use crate::socket_options::SocketSettings;
 use crate::sync::Arc;
 use crate::transport::{IoTransport, Transport};
 use crate::writer::StreamWriter;
@@ -17,11 +18,17 @@ pub(crate) struct StreamSettings {
     pub(crate) limit: usize,
     pub(crate) connection: ConnectionSettings,
     pub(crate) nodelay: bool,
+    pub(crate) socket: SocketSettings,
 }
 
 impl Default for StreamSettings {
     fn default() -> Self {
-        Self { limit: DEFAULT_LIMIT, connection: ConnectionSettings::default(), nodelay: true }
+        Self {
+            limit: DEFAULT_LIMIT,
+            connection: ConnectionSettings::default(),
+            nodelay: true,
+            socket: SocketSettings::default(),
+        }
     }
 }
 
@@ -29,7 +36,13 @@ impl StreamSettings {
     /// Refuses what can never work, before anything is opened.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check_cap(self.connection.hard_cap, self.connection.watermarks)?;
+        self.connection.deadlines.check()?;
         ReadBuffer::new(self.limit).map(drop)
+    }
+
+    /// What a TCP socket is set to.
+    pub(crate) fn socket(&self) -> SocketSettings {
+        self.socket.for_deadlines(self.connection.deadlines)
     }
 
     /// A pair whose driver is spawned on the present runtime when it is needed.
@@ -41,8 +54,15 @@ impl StreamSettings {
         transport: Transport,
         peer: Option<Address>,
     ) -> Result<(StreamReader, StreamWriter), ConfigError> {
-        let connection = Connection::new(transport, self.connection, Some(Handle::current()), false);
-        self.halves(connection, peer)
+        let (runtime, deadlines) = (Handle::current(), self.connection.deadlines);
+        if deadlines.is_none() {
+            let connection = Connection::new(transport, self.connection, Some(runtime), false);
+            return self.halves(connection, peer);
+        }
+        // Someone has to watch the time from the start.
+        let (reader, writer, _, drive) = self.driven_pair(transport, peer)?;
+        runtime.spawn(drive);
+        Ok((reader, writer))
     }
 
     /// A pair with the driver that its owner has to poll.
@@ -52,7 +72,7 @@ impl StreamSettings {
         peer: Option<Address>,
     ) -> Result<(StreamReader, StreamWriter, Arc<Connection>, Drive), ConfigError> {
         let connection = Connection::new(transport, self.connection, None, true);
-        let drive = Drive::new(Arc::clone(&connection));
+        let drive = Drive::new(Arc::clone(&connection)).watching(self.connection.deadlines);
         let (reader, writer) = self.halves(Arc::clone(&connection), peer)?;
         Ok((reader, writer, connection, drive))
     }

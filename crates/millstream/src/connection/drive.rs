@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use millstream_core::{ErrorClass, Failure};
+use millstream_core::{Deadlines, ErrorClass, Failure};
 use tokio::time::Sleep;
 
+use super::watch::Watch;
 use super::{Connection, Driver, State, TURN_LEN, Task};
 use crate::sync::{Arc, Ordering};
 use crate::turn::give_way;
@@ -20,11 +21,21 @@ pub(crate) struct Drive {
     /// Armed while closing: for the whole close, and for the silence that ends the lingering.
     closing: Option<Pin<Box<Sleep>>>,
     silence: Option<Pin<Box<Sleep>>>,
+    /// How much of what the peer sends may still be read and dropped.
+    linger_left: usize,
+    /// If there are deadlines.
+    watch: Option<Box<Watch>>,
 }
 
 impl Drive {
     pub(crate) fn new(connection: Arc<Connection>) -> Self {
-        Self { connection, closing: None, silence: None }
+        Self { connection, closing: None, silence: None, linger_left: LINGER_LEN, watch: None }
+    }
+
+    /// With a watch for these deadlines, if they are any.
+    pub(crate) fn watching(mut self, deadlines: Deadlines) -> Self {
+        self.watch = Watch::of(deadlines);
+        self
     }
 
     /// Does all that can be done now; returns what is left to wait for. Leaves the waker where it is needed.
@@ -63,22 +74,36 @@ impl Drive {
         (task, turn_over)
     }
 
-    /// Reads and drops what the peer sends. Ready when it ended or was silent for long enough.
+    /// Reads and drops what the peer sends. Ready when it ended, was silent for long enough, or has sent so much that what
+    /// it sends now is not read any more, and our last bytes had as long to arrive.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0; 4096];
         for _ in 0..LINGER_READS {
+            if self.linger_left == 0 {
+                return self.poll_silence(cx);
+            }
             match self.connection.transport.poll_read(cx, &mut scratch) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(_)) => self.silence = None,
-                Poll::Pending => {
-                    let silence =
-                        self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_SILENCE)));
-                    return silence.as_mut().poll(cx);
+                Poll::Ready(Ok(n)) => {
+                    self.silence = None;
+                    self.linger_left = self.linger_left.saturating_sub(n);
                 }
+                Poll::Pending => return self.poll_silence(cx),
             }
         }
         give_way(cx);
         Poll::Pending
+    }
+
+    /// Looks after the deadlines, if there are any. Returns whether one has passed, so that there is other work now.
+    fn poll_watch(&mut self, task: Task, cx: &Context<'_>) -> bool {
+        let over = matches!(task, Task::Done | Task::Close { .. });
+        !over && self.watch.as_mut().is_some_and(|watch| watch.poll(&self.connection, cx))
+    }
+
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_SILENCE)));
+        silence.as_mut().poll(cx)
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -95,6 +120,9 @@ impl Future for Drive {
         let this = &mut *self;
         loop {
             let (task, turn_over) = this.work(cx);
+            if this.poll_watch(task, cx) {
+                continue;
+            }
             match task {
                 Task::Done => return Poll::Ready(()),
                 Task::Close { .. } => continue,
@@ -189,5 +217,8 @@ impl State {
 
 /// A peer that neither sends nor closes for this long has taken our end, or never will.
 const LINGER_SILENCE: Duration = Duration::from_secs(1);
+/// What the peer may have sent before it could see our end: the buffers of both systems at the largest that Linux makes
+/// them by itself (6 MiB to receive, 4 MiB to send), and what is on the way. Who sends more does not care for our end.
+const LINGER_LEN: usize = 16 * 1024 * 1024;
 /// Receives in one turn of lingering.
 const LINGER_READS: usize = 16;

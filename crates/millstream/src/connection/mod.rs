@@ -18,6 +18,7 @@ mod reading;
 mod sealed;
 mod stopping;
 mod task;
+mod watch;
 mod writing;
 
 use std::sync::OnceLock;
@@ -25,7 +26,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use millstream_core::tls::TlsPipe;
-use millstream_core::{Failure, Lifecycle, WriteQueue};
+use millstream_core::{Deadlines, Failure, Lifecycle, WriteQueue};
 use tokio::runtime::Handle;
 
 pub(crate) use drive::Drive;
@@ -57,6 +58,8 @@ pub(crate) struct Connection {
     /// Who spoke last: the peer to the handler, or the handler to the peer. See `stopping.rs`.
     talk: std::sync::atomic::AtomicU8,
     read_stats: ReadStats,
+    /// Whether it has deadlines.
+    is_watched: bool,
     /// Whether the task that owns this connection's driver has to poll it when the handler has had its turn. False
     /// only while the driver rests, no call is on its way, and nothing was left to do in this turn.
     driver_due: AtomicBool,
@@ -96,6 +99,8 @@ struct State {
     /// The task that waits in a read.
     reader_waker: Option<Waker>,
     reader: ReaderHalf,
+    /// For the deadlines, if there are any.
+    waits: Option<Box<watch::Waits>>,
     /// The writer was dropped without `close`: a reader that is still there may read on.
     reader_keeps: bool,
     /// The peer has ended its side, so nothing it sends can turn our close into a reset.
@@ -151,6 +156,7 @@ pub(crate) struct ConnectionSettings {
     pub(crate) watermarks: millstream_core::Watermarks,
     pub(crate) hard_cap: Option<usize>,
     pub(crate) close_deadline: Duration,
+    pub(crate) deadlines: Deadlines,
 }
 
 impl Default for ConnectionSettings {
@@ -159,6 +165,7 @@ impl Default for ConnectionSettings {
             watermarks: millstream_core::Watermarks::default(),
             hard_cap: None,
             close_deadline: DEFAULT_CLOSE_DEADLINE,
+            deadlines: Deadlines::none(),
         }
     }
 }
@@ -195,6 +202,7 @@ impl Connection {
                 closers: Waiters::default(),
                 reader_waker: None,
                 reader: ReaderHalf::Reading,
+                waits: (!settings.deadlines.is_none()).then(Box::default),
                 reader_keeps: false,
                 peer_ended: false,
                 transport_closed: false,
@@ -210,6 +218,7 @@ impl Connection {
             driver_due: AtomicBool::new(true),
             talk: std::sync::atomic::AtomicU8::new(stopping::SILENT),
             read_stats: ReadStats::default(),
+            is_watched: !settings.deadlines.is_none(),
             runtime,
             close_deadline: settings.close_deadline,
             peer: OnceLock::new(),

@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use millstream_core::{Failure, ReadBuffer};
+use millstream_core::{DeadlineKind, Failure, ReadBuffer};
 
 use super::{Connection, Driver, ReaderHalf, State, TURN_LEN, Task};
 use crate::sync::{Arc, Ordering};
@@ -23,6 +23,9 @@ impl Connection {
     /// One receive into the buffer. Ready when there is something new: bytes, the end, a failure. Over TLS it may also be
     /// nothing that a reader could see. Returns how many bytes came from the transport.
     pub(crate) fn poll_fill(self: &Arc<Self>, cx: &mut Context<'_>, buffer: &mut ReadBuffer) -> Poll<usize> {
+        if self.is_watched {
+            self.read_stats.hold(buffer.len());
+        }
         if self.is_sealed.load(Ordering::Relaxed) {
             return self.poll_fill_sealed(cx, buffer);
         }
@@ -108,6 +111,9 @@ impl Connection {
             if self.is_idle(state, is_empty) {
                 return Some(ReadEnd::Idle);
             }
+            if let Some(waits) = &mut state.waits {
+                waits.come(&self.read_stats);
+            }
             if !state.reader_waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 wakes.drop_later(state.reader_waker.replace(cx.waker().clone()));
             }
@@ -130,8 +136,14 @@ impl State {
     /// Whether the reader must not touch the transport any more. After a failure it has to: what arrived before the
     /// failure is delivered first.
     pub(super) fn reading_over(&self) -> bool {
-        let delivers = self.life.failure().is_some() && self.reader == ReaderHalf::Reading;
-        !delivers && self.read_end().is_some()
+        !self.delivers() && self.read_end().is_some()
+    }
+
+    /// Whether the transport has failed and may hold what arrived before. One that was given up because nothing came does
+    /// not: whatever comes now comes too late.
+    pub(super) fn delivers(&self) -> bool {
+        let gave_up = |failure: &Failure| failure.deadline().is_some_and(DeadlineKind::is_of_reading);
+        self.reader == ReaderHalf::Reading && self.life.failure().is_some_and(|failure| !gave_up(failure))
     }
 
     /// The failure that a receive of nothing stands for. The system tells a reset once: if a send was told, receives

@@ -131,7 +131,11 @@ impl Connection {
             // One record or so for each time the lock is taken, so that writers need not wait for a whole receive.
             let taken = self.change(|state, wakes| {
                 let Some(tls) = &mut state.tls else { return 0 };
+                let held = buffer.len();
                 let received = tls.receive(ciphertext, buffer);
+                if let (Some(waits), Ok(taken)) = (&mut state.waits, &received) {
+                    waits.opened(&ciphertext[..*taken], buffer.len() - held);
+                }
                 let (wants_send, peer_closed) = (tls.wants_send(), tls.peer_closed());
                 if received.is_ok() && wants_send && !state.blocked && self.transport.sends_inline() {
                     self.flush(state, None, wakes);

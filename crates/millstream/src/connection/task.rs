@@ -57,7 +57,7 @@ impl State {
             Duty::Linger if self.reader_keeps && reading => Task::WaitForReader,
             Duty::Linger => Task::Linger,
             Duty::Close { .. } if self.transport_closed => Task::Done,
-            Duty::Close { .. } if self.life.failure().is_some() && reading => Task::WaitForReader,
+            Duty::Close { .. } if self.delivers() => Task::WaitForReader,
             Duty::Close { reset } => Task::Close { reset },
         }
     }

@@ -76,7 +76,7 @@ impl ServerOptions {
             }
             let taken = take(sockets, index).map_err(|error| bad(index, &error))?;
             if let Some(socket) = taken {
-                bound.push(Bound::adopt(socket, self.streams.nodelay)?);
+                bound.push(Bound::adopt(socket, self.streams.nodelay, self.streams.socket())?);
             }
         }
         if bound.is_empty() {

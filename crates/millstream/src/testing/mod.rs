@@ -42,10 +42,22 @@ pub fn pair_with_capacity(capacity: usize) -> (Pair, Pair) {
 /// # Panics
 /// Outside a tokio runtime.
 pub fn pair_with(options: &ConnectOptions) -> Result<(Pair, Pair), ConfigError> {
-    let (one, other) = MemoryEnd::pair(DEFAULT_CAPACITY);
-    options.streams.check()?;
-    let make = |end| options.streams.pair(Transport::Memory(end), None);
-    Ok((make(one)?, make(other)?))
+    pair_between(options, options)
+}
+
+/// As [`pair_with`], with options of its own for each end.
+///
+/// # Errors
+/// [`ConfigError`] for options that can never work.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn pair_between(one: &ConnectOptions, other: &ConnectOptions) -> Result<(Pair, Pair), ConfigError> {
+    let ends = MemoryEnd::pair(DEFAULT_CAPACITY);
+    one.streams.check()?;
+    other.streams.check()?;
+    let make = |options: &ConnectOptions, end| options.streams.pair(Transport::Memory(end), None);
+    Ok((make(one, ends.0)?, make(other, ends.1)?))
 }
 
 /// The two halves of one end.
