@@ -48,6 +48,7 @@
 //! | `open_connection` | every attempt is closed at once |
 //! | `start_tls` | the connection is closed: there is no way back into plaintext |
 //! | `Server::serve_forever` | the server goes on |
+//! | `relay` | what was read is queued on the other side; a new relay goes on |
 //!
 //! # TLS
 //!
@@ -77,6 +78,7 @@ mod listen;
 #[cfg(all(test, millstream_loom))]
 mod loom_models;
 mod reader;
+mod relay;
 mod report;
 mod resolve;
 mod serve;
@@ -108,6 +110,7 @@ pub use millstream_core::{
     ReadToEndError, ReadUntilError, SkipError, Watermarks, WriteError,
 };
 pub use reader::StreamReader;
+pub use relay::{Relay, RelayCounters, RelayEnd, RelayOptions, RelayPair, RelaySide, Relayed, relay};
 pub use report::ServerFailure;
 pub use resolve::Family;
 pub use server::Server;
