@@ -77,6 +77,7 @@ mod lines;
 mod listen;
 #[cfg(all(test, millstream_loom))]
 mod loom_models;
+mod per_core;
 mod reader;
 mod relay;
 mod report;
@@ -109,6 +110,7 @@ pub use millstream_core::{
     CloseError, ConfigError, DrainError, ErrorClass, Failure, ReadError, ReadExactlyError, ReadLineError,
     ReadToEndError, ReadUntilError, SkipError, Watermarks, WriteError,
 };
+pub use per_core::{PerCoreOptions, PerCoreServer, serve_per_core};
 pub use reader::StreamReader;
 pub use relay::{Relay, RelayCounters, RelayEnd, RelayOptions, RelayPair, RelaySide, Relayed, relay};
 pub use report::ServerFailure;
