@@ -55,6 +55,13 @@
 //! One option on each side, or `start_tls` on a live connection: see the module `tls`, behind the feature of that name,
 //! which is on by default.
 //!
+//! # What it tells
+//!
+//! [`StreamWriter::stats`], [`StreamReader::stats`] and [`Server::connection_stats`] count bytes, system calls, flushes and
+//! stalls. [`ServerOptions::on_failure`] hears of every failure in a server. With the feature `tracing`, off by default, each
+//! served connection has a span (`connection`, with its peer's address) in which its handler runs, and events tell when it
+//! was accepted, when its TLS handshake was over, what failed, and how it closed, with its counters.
+//!
 //! # What it needs
 //!
 //! A tokio runtime with its I/O and time drivers (`enable_all`), of any kind. Handlers and what they own must be `Send`.
@@ -70,6 +77,7 @@ mod adapters;
 mod address;
 mod connect;
 mod connection;
+mod connection_stats;
 mod error;
 mod handler;
 mod limited;
@@ -94,6 +102,11 @@ pub mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]
 mod tls;
+#[cfg(feature = "tracing")]
+mod trace;
+#[cfg(not(feature = "tracing"))]
+#[path = "no_trace.rs"]
+mod trace;
 mod transport;
 mod turn;
 mod unix;
@@ -102,6 +115,7 @@ mod writer;
 
 pub use address::{Address, PeerCredentials};
 pub use connect::{ConnectOptions, open_connection, open_unix_connection};
+pub use connection_stats::ConnectionStats;
 pub use error::{Attempt, ConnectError, Error, HostError, ServeError};
 pub use handler::{Async, BoxError, HandlerOutput, HandlerReturn, HandlerWork, Plain};
 pub use limited::Limited;

@@ -51,7 +51,7 @@ use crate::transport::Transport;
 /// ```
 #[must_use = "a server that is dropped stops listening"]
 pub struct Server {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 pub(crate) struct Shared {
@@ -261,7 +261,7 @@ impl Shared {
         }
     }
 
-    fn connections(&self) -> Vec<sync::Arc<Connection>> {
+    pub(crate) fn connections(&self) -> Vec<sync::Arc<Connection>> {
         self.state.lock().connections.values().cloned().collect()
     }
 }

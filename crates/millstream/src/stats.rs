@@ -1,6 +1,6 @@
 //! What one connection did so far, in numbers that a test can assert.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A snapshot of a connection's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Stats {
     pub queued: usize,
     /// The most bytes that were queued at once.
     pub peak_queued: usize,
+    /// The most bytes that the reader had buffered at once.
+    pub peak_buffered: usize,
 }
 
 /// The reader's own counters: written by the reader alone, read by anyone.
@@ -31,6 +33,7 @@ pub struct Stats {
 pub(crate) struct ReadStats {
     bytes: AtomicU64,
     calls: AtomicU64,
+    peak: AtomicUsize,
 }
 
 impl ReadStats {
@@ -38,6 +41,18 @@ impl ReadStats {
     pub(crate) fn record(&self, n: usize) {
         self.calls.store(self.calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.bytes.store(self.bytes.load(Ordering::Relaxed) + n as u64, Ordering::Relaxed);
+    }
+
+    /// The buffer's peak is this after a receive.
+    #[inline]
+    pub(crate) fn note_peak(&self, peak: usize) {
+        if self.peak.load(Ordering::Relaxed) != peak {
+            self.peak.store(peak, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn peak(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
     }
 
     pub(crate) fn bytes(&self) -> u64 {

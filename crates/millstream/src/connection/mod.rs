@@ -26,6 +26,7 @@ use std::time::Duration;
 use millstream_core::tls::TlsPipe;
 use millstream_core::{Failure, Lifecycle, WriteQueue};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 pub(crate) use drive::Drive;
 use flush::TURN_LEN;
@@ -59,6 +60,7 @@ pub(crate) struct Connection {
     runtime: Option<Handle>,
     /// How long closing may take, from the call to the closed socket.
     close_deadline: Duration,
+    since: Instant,
     peer: OnceLock<Option<Address>>,
     local: OnceLock<Option<Address>>,
     /// The name it was opened by: whom a TLS handshake verifies if nobody says otherwise.
@@ -202,6 +204,7 @@ impl Connection {
             read_stats: ReadStats::default(),
             runtime,
             close_deadline: settings.close_deadline,
+            since: Instant::now(),
             peer: OnceLock::new(),
             local: OnceLock::new(),
             #[cfg(feature = "tls")]
@@ -227,6 +230,17 @@ impl Connection {
         self.local.get_or_init(|| self.transport.local_address()).clone()
     }
 
+    /// When it was made.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// The reader's buffer has held this much at most.
+    #[inline]
+    pub(crate) fn note_peak_buffered(&self, peak: usize) {
+        self.read_stats.note_peak(peak);
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let state = self.state.lock();
         Stats {
@@ -239,6 +253,7 @@ impl Connection {
             flusher_calls: state.counts.calls,
             queued: state.queue.len(),
             peak_queued: state.queue.peak_len(),
+            peak_buffered: self.read_stats.peak(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use self::core::Threads;
 use crate::address::Address;
+use crate::connection_stats::ConnectionStats;
 use crate::error::ServeError;
 use crate::handler::HandlerReturn;
 use crate::listen::Bound;
@@ -205,6 +206,11 @@ impl PerCoreServer {
     /// How many connections all cores have now.
     pub fn connections(&self) -> usize {
         self.cores.iter().map(Server::connections).sum()
+    }
+
+    /// What every connection of every core did so far; see [`Server::connection_stats`].
+    pub fn connection_stats(&self) -> Vec<ConnectionStats> {
+        self.cores.iter().flat_map(Server::connection_stats).collect()
     }
 
     /// Stops listening, on every core. Connections go on; see [`close_clients`](Self::close_clients). Idempotent.
