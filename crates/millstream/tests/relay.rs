@@ -277,19 +277,21 @@ fn a_relay_that_is_dropped_after_any_number_of_polls_loses_nothing_and_a_new_one
 #[test]
 fn halves_of_different_connections_make_a_side_as_well() {
     run_paused(async {
-        // One way through, in both places: what comes from the client goes to the server and the other way round.
-        let (client, (mut from_client, to_client)) = pair();
-        let ((mut from_server, to_server), mut server) = pair();
-        let (mut client_reader, client_writer) = client;
-        let swapped = relay((&mut from_client, &to_server), (&mut from_server, &to_client));
-        let echoes = async {
-            client_writer.write(b"to myself").unwrap();
-            assert_eq!(client_reader.read_exactly(9).await.unwrap(), "to myself");
-            client_writer.write_eof().unwrap();
-            server.1.write_eof().unwrap();
-            assert!(server.0.read(1).await.unwrap().is_empty());
+        let [(mut client, client_says), mut a, (mut b_reader, _b_writer), (_server, server_says)] =
+            path(pair(), pair());
+        // What comes from the client goes to a third one, whose own reader nobody asks.
+        let ((_c_reader, c_writer), (mut third, _third_says)) = pair();
+        let proxy = relay((&mut a.0, &a.1), (&mut b_reader, &c_writer));
+        let peers = async {
+            client_says.write(b"to the third").unwrap();
+            assert_eq!(third.read_exactly(12).await.unwrap(), "to the third");
+            server_says.write(b"from the server").unwrap();
+            assert_eq!(client.read_exactly(15).await.unwrap(), "from the server");
+            client_says.write_eof().unwrap();
+            server_says.write_eof().unwrap();
         };
-        assert!(tokio::join!(swapped, echoes).0.is_complete());
+        let both = async { tokio::join!(proxy, peers).0 };
+        assert!(tokio::time::timeout(Duration::from_secs(1), both).await.expect("no wait").is_complete());
     });
 }
 

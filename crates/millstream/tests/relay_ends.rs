@@ -268,26 +268,35 @@ mod tls {
     }
 
     #[test]
-    fn a_stream_that_was_cut_is_no_end_and_is_not_passed_on_as_one() {
-        run_paused(async {
-            let ((mut client, says), mut a) = pair();
-            let realm = Realm::new();
-            let (mut b, mut server) = realm.connected(Side::Client, TlsVersion::V1_3, pair()).await;
-            let half = server.seal(b"half an answ");
-            server.send(&half);
-            // The end of the transport, without a close_notify.
-            server.writer.write_eof().unwrap();
-            let relayed = relay((&mut a.0, &a.1), (&mut b.0, &b.1)).await;
-            let RelayEnd::ReadFailed { side: RelaySide::B, error } = &relayed.end else {
-                panic!("{:?}", relayed.end)
-            };
-            let millstream::ReadError::Failed(failure) = error else { panic!("{error:?}") };
-            assert_eq!(failure.tls(), Some(TlsFault::Truncated));
-            assert_eq!(relayed.b_to_a, 12);
-            a.1.abort();
-            assert_eq!(client.read_exactly(12).await.unwrap(), "half an answ");
-            assert!(client.read(1).await.is_err(), "the caller's abort was to be seen");
-            drop(says);
-        });
+    fn a_stream_that_was_cut_ends_the_relay_at_once_and_is_not_passed_on_as_an_end() {
+        for cut in [RelaySide::A, RelaySide::B] {
+            run_paused(async {
+                let ((mut client, says), mut whole) = pair();
+                let realm = Realm::new();
+                let (mut tls, mut server) = realm.connected(Side::Client, TlsVersion::V1_3, pair()).await;
+                let half = server.seal(b"half an answ");
+                server.send(&half);
+                // The end of the transport, without a close_notify.
+                server.writer.write_eof().unwrap();
+                let start = tokio::time::Instant::now();
+                let sides = ((&mut whole.0, &whole.1), (&mut tls.0, &tls.1));
+                let relayed = match cut {
+                    RelaySide::A => relay(sides.1, sides.0).await,
+                    RelaySide::B => relay(sides.0, sides.1).await,
+                };
+                assert!(start.elapsed() < super::LIMIT, "the other direction was waited for");
+                let RelayEnd::ReadFailed { side, error: millstream::ReadError::Failed(failure) } =
+                    &relayed.end
+                else {
+                    panic!("{:?}", relayed.end)
+                };
+                assert_eq!((*side, failure.tls()), (cut, Some(TlsFault::Truncated)));
+                assert_eq!((relayed.a_to_b + relayed.b_to_a), 12);
+                whole.1.abort();
+                assert_eq!(client.read_exactly(12).await.unwrap(), "half an answ");
+                assert!(client.read(1).await.is_err(), "the caller's abort was to be seen");
+                drop(says);
+            });
+        }
     }
 }
