@@ -226,6 +226,14 @@ pub enum ServeError {
     /// There is no tokio runtime to serve on.
     #[error("start_server: this has to be called in a tokio runtime")]
     NoRuntime,
+    /// The thread of a core could not be started, or has panicked while it started.
+    #[error("serve_per_core: core {core}: {failure}")]
+    Core {
+        /// Which core's, counted from zero.
+        core: usize,
+        /// Why.
+        failure: Failure,
+    },
     /// The server was closed before.
     #[error("start_serving: the server was closed by this side")]
     Closed,
@@ -253,12 +261,14 @@ impl ServeError {
             Self::Listen { failure, .. } if WRONG_ADDRESS.contains(&failure.kind()) => ErrorClass::BadCall,
             Self::Listen { .. } | Self::Lookup { .. } => ErrorClass::BrokenByPeer,
             Self::Closed => ErrorClass::ClosedByUs,
+            Self::Core { failure, .. } => failure.class(),
         }
     }
 
     /// The kind this has as [`io::Error`].
     pub fn kind(&self) -> io::ErrorKind {
         match self {
+            Self::Core { failure, .. } => failure.kind(),
             Self::BadHost(_) | Self::Config(_) | Self::BadPath { .. } => io::ErrorKind::InvalidInput,
             Self::Listen { failure, .. } | Self::Lookup { failure, .. } => failure.kind(),
             Self::NoRuntime => io::ErrorKind::Unsupported,

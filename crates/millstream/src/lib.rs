@@ -49,11 +49,19 @@
 //! | `start_tls` | the connection is closed: there is no way back into plaintext |
 //! | `Server::serve_forever` | the server goes on |
 //! | `Server::stop` | the stop goes on, deadline included |
+//! | `relay` | what was read is queued on the other side; a new relay goes on |
 //!
 //! # TLS
 //!
 //! One option on each side, or `start_tls` on a live connection: see the module `tls`, behind the feature of that name,
 //! which is on by default.
+//!
+//! # What it tells
+//!
+//! [`StreamWriter::stats`], [`StreamReader::stats`] and [`Server::connection_stats`] count bytes, system calls, flushes and
+//! stalls. [`ServerOptions::on_failure`] hears of every failure in a server. With the feature `tracing`, off by default, each
+//! served connection has a span (`connection`, with its peer's address) in which its handler runs, and events tell when it
+//! was accepted, when its TLS handshake was over, what failed, and how it closed, with its counters.
 //!
 //! # What it needs
 //!
@@ -71,6 +79,7 @@ mod address;
 mod admission;
 mod connect;
 mod connection;
+mod connection_stats;
 mod deadline_counts;
 mod deadline_options;
 mod error;
@@ -80,8 +89,10 @@ mod lines;
 mod listen;
 #[cfg(all(test, millstream_loom))]
 mod loom_models;
+mod per_core;
 mod reader;
 mod refusal;
+mod relay;
 mod report;
 mod resolve;
 mod serve;
@@ -100,6 +111,11 @@ pub mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]
 mod tls;
+#[cfg(feature = "tracing")]
+mod trace;
+#[cfg(not(feature = "tracing"))]
+#[path = "no_trace.rs"]
+mod trace;
 mod transport;
 mod turn;
 mod unix;
@@ -109,6 +125,7 @@ mod writer;
 pub use address::{Address, PeerCredentials};
 pub use admission::WhenFull;
 pub use connect::{ConnectOptions, open_connection, open_unix_connection};
+pub use connection_stats::ConnectionStats;
 pub use error::{Attempt, ConnectError, Error, HostError, ServeError};
 pub use handler::{Async, BoxError, HandlerOutput, HandlerReturn, HandlerWork, Plain};
 pub use limited::Limited;
@@ -117,7 +134,9 @@ pub use millstream_core::{
     CloseError, ConfigError, DeadlineKind, Deadlines, DrainError, ErrorClass, Failure, ReadError,
     ReadExactlyError, ReadLineError, ReadToEndError, ReadUntilError, SkipError, Watermarks, WriteError,
 };
+pub use per_core::{PerCoreOptions, PerCoreServer, serve_per_core};
 pub use reader::StreamReader;
+pub use relay::{Relay, RelayCounters, RelayEnd, RelayOptions, RelayPair, RelaySide, Relayed, relay};
 pub use report::ServerFailure;
 pub use resolve::Family;
 pub use server::{ListeningSocket, Server, Stopped};

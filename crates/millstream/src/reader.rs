@@ -235,6 +235,11 @@ impl StreamReader {
         self.buffer.peak_len()
     }
 
+    /// What this connection did so far: the same as [`StreamWriter::stats`](crate::StreamWriter::stats).
+    pub fn stats(&self) -> crate::Stats {
+        self.connection.stats()
+    }
+
     /// Whether the end of the stream was seen and everything was read.
     pub fn at_eof(&self) -> bool {
         self.buffer.at_eof()
@@ -367,6 +372,7 @@ impl StreamReader {
         match self.connection.poll_fill(cx, &mut self.buffer) {
             Poll::Ready(n) => {
                 self.turn_left = self.turn_left.saturating_sub(n);
+                self.connection.note_peak_buffered(self.buffer.peak_len());
                 Poll::Ready(())
             }
             Poll::Pending => {

@@ -117,6 +117,7 @@ pub(crate) type Report = Arc<dyn Fn(ServerFailure) + Send + Sync>;
 
 /// Tells them. A reporter that panics has only itself to blame; the server lives.
 pub(crate) fn tell(report: &Report, failure: ServerFailure) {
+    crate::trace::failure(&failure);
     let _ = catch_unwind(AssertUnwindSafe(|| report(failure)));
 }
 

@@ -19,6 +19,7 @@ use crate::reader::StreamReader;
 use crate::report::{Report, ServerFailure, panic_text, tell};
 use crate::sync;
 use crate::tls::Handshake;
+use crate::trace::{self, Watched};
 use crate::turn::Turn;
 use crate::writer::StreamWriter;
 
@@ -31,6 +32,8 @@ pub(crate) struct Serve<Guard> {
     handler: Stage,
     drive: Option<Drive>,
     connection: sync::Arc<Connection>,
+    /// After the drive, so that it sees the connection closed.
+    watched: Watched,
     report: Report,
     /// Tells the server that this connection is gone.
     _guard: Guard,
@@ -69,14 +72,15 @@ impl<Guard> Serve<Guard> {
             Some(handshake) => Stage::Handshaking(Box::new(handshake), call),
             None => Stage::Called(call),
         };
-        Self { handler, drive: Some(drive), connection, report, _guard: guard }
+        let watched = Watched::accepted(&connection);
+        Self { handler, drive: Some(drive), connection, watched, report, _guard: guard }
     }
 
     /// One turn of the handler.
     fn poll_handler(&mut self, cx: &mut Context<'_>) {
         let _turn = Turn::begin(&*self.connection);
         let handshakes = matches!(self.handler, Stage::Handshaking(..));
-        let result = catch_unwind(AssertUnwindSafe(|| self.handler.poll(cx)));
+        let result = self.watched.in_scope(|| catch_unwind(AssertUnwindSafe(|| self.handler.poll(cx))));
         let failure = match result {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(Outcome::Done)) => None,
@@ -101,7 +105,7 @@ impl<Guard> Serve<Guard> {
         if let Some(failure) = failure {
             // The halves may live on in tasks that the handler spawned.
             self.connection.close();
-            tell(&self.report, failure);
+            self.watched.in_scope(|| tell(&self.report, failure));
         }
     }
 
@@ -145,6 +149,7 @@ impl Stage {
                 return Poll::Ready(Outcome::NoHandshake(failure));
             }
             reader.connection.set_open();
+            trace::handshake_over();
             *self = Self::Called(call.take());
         }
         if let Self::Called(call) = self {

@@ -62,7 +62,7 @@ use crate::transport::Transport;
 /// ```
 #[must_use = "a server that is dropped stops listening"]
 pub struct Server {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 pub(crate) struct Shared {
@@ -248,8 +248,16 @@ impl Server {
     ///
     /// **Cancel-safe.**
     pub async fn wait_closed(&self) {
+        self.closed().await;
+    }
+
+    /// As [`wait_closed`](Self::wait_closed), without keeping the server.
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
         let over = |status: &Status| status.closed && status.listeners == 0 && status.connections == 0;
-        let _ = self.shared.status.subscribe().wait_for(over).await;
+        let mut status = self.shared.status.subscribe();
+        async move {
+            let _ = status.wait_for(over).await;
+        }
     }
 
     /// Closes every connection as [`StreamWriter::close`](crate::StreamWriter::close) does: handlers see the end of
@@ -332,7 +340,7 @@ impl Shared {
         }
     }
 
-    fn connections(&self) -> Vec<sync::Arc<Connection>> {
+    pub(crate) fn connections(&self) -> Vec<sync::Arc<Connection>> {
         self.state.lock().connections.values().cloned().collect()
     }
 }

@@ -182,6 +182,12 @@ impl ServerOptions {
         F: Fn(StreamReader, StreamWriter) -> R + Send + Sync + 'static,
         R: HandlerReturn<K>,
     {
+        let bound = self.bind(hosts, port).await?;
+        self.finish(bound, handler)
+    }
+
+    /// Binds to every address of the hosts, without listening yet.
+    pub(crate) async fn bind(&self, hosts: impl Hosts, port: u16) -> Result<Vec<Bound>, ServeError> {
         self.streams.check()?;
         let mut addresses = Vec::new();
         for host in hosts.hosts() {
@@ -199,12 +205,7 @@ impl ServerOptions {
         if addresses.is_empty() {
             return Err(ServeError::NoAddress);
         }
-        let options = TcpOptions {
-            reuse_address: self.reuse_address,
-            reuse_port: self.reuse_port,
-            nodelay: self.streams.nodelay,
-            socket: self.streams.socket(),
-        };
+        let options = self.tcp_options();
         let mut bound = Vec::new();
         let mut missing = None;
         for address in addresses {
@@ -217,7 +218,16 @@ impl ServerOptions {
         }
         match missing {
             Some(error) if bound.is_empty() => Err(error),
-            _ => self.finish(bound, handler),
+            _ => Ok(bound),
+        }
+    }
+
+    pub(crate) fn tcp_options(&self) -> TcpOptions {
+        TcpOptions {
+            reuse_address: self.reuse_address,
+            reuse_port: self.reuse_port,
+            nodelay: self.streams.nodelay,
+            socket: self.streams.socket(),
         }
     }
 
@@ -279,7 +289,7 @@ impl ServerOptions {
         None
     }
 
-    fn finish<F, R, K>(&self, bound: Vec<Bound>, handler: F) -> Result<Server, ServeError>
+    pub(crate) fn finish<F, R, K>(&self, bound: Vec<Bound>, handler: F) -> Result<Server, ServeError>
     where
         F: Fn(StreamReader, StreamWriter) -> R + Send + Sync + 'static,
         R: HandlerReturn<K>,

@@ -24,6 +24,8 @@ pub struct Stats {
     pub queued: usize,
     /// The most bytes that were queued at once.
     pub peak_queued: usize,
+    /// The most bytes that the reader had buffered at once.
+    pub peak_buffered: usize,
 }
 
 /// The reader's own counters: written by the reader alone, read by anyone.
@@ -33,6 +35,7 @@ pub(crate) struct ReadStats {
     calls: AtomicU64,
     /// How much it holds of what it wants, for the deadlines.
     held: AtomicUsize,
+    peak: AtomicUsize,
 }
 
 impl ReadStats {
@@ -49,6 +52,18 @@ impl ReadStats {
 
     pub(crate) fn held(&self) -> Option<usize> {
         Some(self.held.load(Ordering::Relaxed)).filter(|&held| held != usize::MAX)
+    }
+
+    /// The buffer's peak is this after a receive.
+    #[inline]
+    pub(crate) fn note_peak(&self, peak: usize) {
+        if self.peak.load(Ordering::Relaxed) != peak {
+            self.peak.store(peak, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn peak(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
     }
 
     pub(crate) fn bytes(&self) -> u64 {

@@ -16,6 +16,8 @@ mod http_headers;
 mod line_chat;
 #[path = "../examples/open_socket.rs"]
 mod open_socket;
+#[path = "../examples/proxy.rs"]
+mod proxy;
 #[path = "../examples/tls_upgrade.rs"]
 mod tls_upgrade;
 
@@ -99,4 +101,24 @@ async fn the_graceful_server_cuts_its_work_short_and_still_answers() {
     };
     let (stopped, ()) = tokio::join!(server.stop(std::time::Duration::from_secs(10)), hear);
     assert_eq!((stopped.finished, stopped.idle, stopped.aborted), (0, 2, 0));
+}
+
+#[tokio::test]
+async fn the_proxy_carries_the_echo_client_to_the_echo_server() {
+    let server = millstream::start_server("127.0.0.1", 0, echo_server::handle_echo).await.unwrap();
+    let proxy = proxy::start_proxy(("127.0.0.1", 0), ("127.0.0.1", port_of(&server))).await.unwrap();
+    let answer = echo_client::tcp_echo_client("127.0.0.1", port_of(&proxy), "Hello World!").await.unwrap();
+    assert_eq!(answer, "Hello World!");
+    for server in [proxy, server] {
+        server.close();
+        server.wait_closed().await;
+    }
+}
+
+#[test]
+fn the_proxy_understands_addresses() {
+    assert_eq!(proxy::parse("example.org:80"), Some(("example.org", 80)));
+    assert_eq!(proxy::parse("[::1]:8080"), Some(("::1", 8080)));
+    assert_eq!(proxy::parse("example.org"), None);
+    assert_eq!(proxy::parse("example.org:http"), None);
 }

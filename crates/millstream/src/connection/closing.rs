@@ -91,6 +91,17 @@ impl Connection {
         }
     }
 
+    /// How it ended, in words.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn end_text(&self) -> std::borrow::Cow<'static, str> {
+        let state = self.state.lock();
+        match state.life.outcome() {
+            Some(Err(error)) => error.to_string().into(),
+            Some(Ok(())) if state.life.is_aborted() => "aborted by this side".into(),
+            _ => "closed".into(),
+        }
+    }
+
     /// Aborts, and asks the server's task to drop the handler.
     pub(crate) fn cancel(self: &Arc<Self>) {
         let mut state = self.state.lock();

@@ -28,6 +28,7 @@ use std::time::Duration;
 use millstream_core::tls::TlsPipe;
 use millstream_core::{Deadlines, Failure, Lifecycle, WriteQueue};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 pub(crate) use drive::Drive;
 use flush::TURN_LEN;
@@ -67,6 +68,7 @@ pub(crate) struct Connection {
     runtime: Option<Handle>,
     /// How long closing may take, from the call to the closed socket.
     close_deadline: Duration,
+    since: Instant,
     peer: OnceLock<Option<Address>>,
     local: OnceLock<Option<Address>>,
     /// Of the server that accepted it, if one did.
@@ -221,6 +223,7 @@ impl Connection {
             is_watched: !settings.deadlines.is_none(),
             runtime,
             close_deadline: settings.close_deadline,
+            since: Instant::now(),
             peer: OnceLock::new(),
             local: OnceLock::new(),
             stop_signal: OnceLock::new(),
@@ -247,6 +250,17 @@ impl Connection {
         self.local.get_or_init(|| self.transport.local_address()).clone()
     }
 
+    /// When it was made.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// The reader's buffer has held this much at most.
+    #[inline]
+    pub(crate) fn note_peak_buffered(&self, peak: usize) {
+        self.read_stats.note_peak(peak);
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let state = self.state.lock();
         Stats {
@@ -259,6 +273,7 @@ impl Connection {
             flusher_calls: state.counts.calls,
             queued: state.queue.len(),
             peak_queued: state.queue.peak_len(),
+            peak_buffered: self.read_stats.peak(),
         }
     }
 

@@ -1,0 +1,73 @@
+//! What a server tells `tracing`: a span for each connection, and events for what happens to it. None of it is on the way of
+//! a read or a write.
+
+use tracing::field::display;
+use tracing::{Level, Span, debug, enabled, error, info_span, warn};
+
+use crate::connection::Connection;
+use crate::report::ServerFailure;
+use crate::sync::Arc;
+
+/// One served connection, from its accept until its task ends.
+pub(crate) struct Watched {
+    span: Span,
+    connection: Arc<Connection>,
+}
+
+impl Watched {
+    pub(crate) fn accepted(connection: &Arc<Connection>) -> Self {
+        let peer = || connection.peer_address().map(display);
+        let local = || connection.local_address().map(display);
+        // No parent: a connection belongs to nobody's span but its own.
+        let span = info_span!(target: TARGET, parent: None, "connection", peer = peer(), local = local());
+        debug!(target: TARGET, parent: &span, "accepted");
+        Self { span, connection: Arc::clone(connection) }
+    }
+
+    /// What happens in the name of this connection.
+    #[inline]
+    pub(crate) fn in_scope<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.span.in_scope(f)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !enabled!(target: TARGET, Level::DEBUG) {
+            return;
+        }
+        let stats = self.connection.stats();
+        debug!(
+            target: TARGET,
+            parent: &self.span,
+            cause = %self.connection.end_text(),
+            bytes_read = stats.bytes_read,
+            reads = stats.reads,
+            bytes_written = stats.bytes_written,
+            writes = stats.writes,
+            flushes = stats.flushes,
+            stalls = stats.stalls,
+            peak_queued = stats.peak_queued,
+            peak_buffered = stats.peak_buffered,
+            "closed",
+        );
+    }
+}
+
+/// To be called in the connection's scope.
+pub(crate) fn handshake_over() {
+    debug!(target: TARGET, "TLS handshake over");
+}
+
+/// Whatever is reported to the user's `on_failure`: what peers can cause is a warning, the rest an error.
+pub(crate) fn failure(failure: &ServerFailure) {
+    let address = || failure.address().map(display);
+    if failure.tls_handshake().is_some() {
+        warn!(target: TARGET, address = address(), "{failure}");
+    } else {
+        error!(target: TARGET, address = address(), "{failure}");
+    }
+}
+
+/// The target of every span and event of this crate.
+const TARGET: &str = "millstream";
