@@ -32,6 +32,7 @@ mod address_race;
 mod error;
 mod failure;
 mod lifecycle;
+pub mod proxy;
 mod read_buffer;
 mod read_request;
 mod search;
