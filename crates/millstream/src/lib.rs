@@ -76,6 +76,7 @@ mod lines;
 mod listen;
 #[cfg(all(test, millstream_loom))]
 mod loom_models;
+pub mod proxy;
 mod reader;
 mod report;
 mod resolve;

@@ -12,8 +12,9 @@ use crate::address::Address;
 use crate::connection::Connection;
 use crate::error::ServeError;
 use crate::listen::Bound;
+use crate::proxy::{AwaitHeader, ProxyProtocol};
 use crate::report::{Report, ServerFailure, tell};
-use crate::serve::{Handler, Serve};
+use crate::serve::{Before, Handler, Serve};
 use crate::streams::StreamSettings;
 use crate::sync::{self, Mutex};
 use crate::tls::Secure;
@@ -60,7 +61,9 @@ pub(crate) struct Shared {
     backlog: u32,
     report: Report,
     /// TLS, and how many handshakes run at once.
-    secure: Option<Secure>,
+    secure: Option<Arc<Secure>>,
+    /// Which peers are asked for a PROXY header, before TLS.
+    proxy: ProxyProtocol,
     state: Mutex<State>,
     /// What others wait for.
     status: watch::Sender<Status>,
@@ -92,7 +95,7 @@ impl Server {
         streams: StreamSettings,
         backlog: u32,
         report: Report,
-        secure: Option<Secure>,
+        (proxy, secure): (ProxyProtocol, Option<Secure>),
     ) -> Self {
         let addresses = bound.iter().map(|bound| bound.address.clone()).collect();
         let state = State { waiting: bound, addresses, ..State::default() };
@@ -103,7 +106,8 @@ impl Server {
                 streams,
                 backlog,
                 report,
-                secure,
+                secure: secure.map(Arc::new),
+                proxy,
                 state: Mutex::new(state),
                 status,
             }),
@@ -225,6 +229,12 @@ impl fmt::Debug for Server {
 impl Shared {
     /// Gives an accepted connection its task.
     fn serve(self: &Arc<Self>, transport: Transport, peer: Address) {
+        let asks = match self.proxy.asks(&peer) {
+            Ok(asks) => asks,
+            Err(refusal) => {
+                return tell(&self.report, ServerFailure::proxy_header_refused(Some(peer), refusal));
+            }
+        };
         let pair = self.streams.driven_pair(transport, Some(peer));
         let (mut reader, writer, connection, drive) =
             pair.expect("the settings were checked when the server was made");
@@ -242,12 +252,18 @@ impl Shared {
         self.status.send_modify(|status| status.connections += 1);
         let guard = ConnectionGuard { shared: Arc::clone(self), number };
         let (handler, report) = (Arc::clone(&self.handler), Arc::clone(&self.report));
-        let handshake =
-            self.secure.as_ref().map(|secure| secure.handshake(&connection, &mut reader.buffer)).transpose();
-        match handshake {
-            Ok(handshake) => {
+        let before = match &self.secure {
+            secure if asks => Ok(Before::Header(
+                AwaitHeader::new(&connection, &self.proxy),
+                secure.as_ref().map(Arc::clone),
+            )),
+            Some(secure) => secure.handshake(&connection, &mut reader.buffer).map(Before::Handshake),
+            None => Ok(Before::Nothing),
+        };
+        match before {
+            Ok(before) => {
                 let halves = (reader, writer);
-                tokio::spawn(Serve::new(handler, halves, handshake, connection, drive, report, guard));
+                tokio::spawn(Serve::new(handler, halves, before, connection, drive, report, guard));
             }
             Err(failure) => tell(&report, ServerFailure::handshake(connection.peer_address(), failure)),
         }

@@ -63,6 +63,7 @@ pub struct ServerOptions {
     mode: Option<u32>,
     unlink: bool,
     report: Report,
+    pub(crate) proxy: crate::proxy::ProxyProtocol,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::TlsServer>,
     #[cfg(feature = "tls")]
@@ -81,6 +82,7 @@ impl Default for ServerOptions {
             mode: None,
             unlink: true,
             report: Arc::new(to_stderr),
+            proxy: crate::proxy::ProxyProtocol::off(),
             #[cfg(feature = "tls")]
             tls: None,
             #[cfg(feature = "tls")]
@@ -279,7 +281,8 @@ impl ServerOptions {
     {
         let handler: Arc<Handler> = Arc::new(move |reader, writer| handler(reader, writer).into_work());
         let report = Arc::clone(&self.report);
-        let server = Server::new(bound, handler, self.streams, self.backlog, report, self.secure());
+        let before = (self.proxy.clone(), self.secure());
+        let server = Server::new(bound, handler, self.streams, self.backlog, report, before);
         if self.start_serving {
             server.start_serving()?;
         }

@@ -33,6 +33,7 @@ use task::Task;
 pub(crate) use writing::check_cap;
 
 use crate::address::Address;
+use crate::proxy::Proxied;
 use crate::stats::{ReadStats, Stats};
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
 use crate::transport::Transport;
@@ -61,6 +62,8 @@ pub(crate) struct Connection {
     close_deadline: Duration,
     peer: OnceLock<Option<Address>>,
     local: OnceLock<Option<Address>>,
+    /// What the PROXY header said, if there was one. Boxed: most connections do without.
+    proxied: OnceLock<Box<Proxied>>,
     /// The name it was opened by: whom a TLS handshake verifies if nobody says otherwise.
     #[cfg(feature = "tls")]
     host: OnceLock<Box<str>>,
@@ -204,6 +207,7 @@ impl Connection {
             close_deadline: settings.close_deadline,
             peer: OnceLock::new(),
             local: OnceLock::new(),
+            proxied: OnceLock::new(),
             #[cfg(feature = "tls")]
             host: OnceLock::new(),
         })
@@ -219,7 +223,22 @@ impl Connection {
         &self.transport
     }
 
+    /// Notes what the PROXY header said.
+    pub(crate) fn set_proxied(&self, proxied: Proxied) {
+        let _ = self.proxied.set(Box::new(proxied));
+    }
+
+    pub(crate) fn proxied(&self) -> Option<&Proxied> {
+        self.proxied.get().map(AsRef::as_ref)
+    }
+
+    /// Whom the connection is from: the one whom the PROXY header names, else the socket's peer.
     pub(crate) fn peer_address(&self) -> Option<Address> {
+        let named = self.proxied().and_then(|proxied| proxied.peer.clone());
+        named.or_else(|| self.socket_peer_address())
+    }
+
+    pub(crate) fn socket_peer_address(&self) -> Option<Address> {
         self.peer.get_or_init(|| self.transport.peer_address()).clone()
     }
 
