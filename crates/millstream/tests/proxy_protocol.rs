@@ -241,6 +241,8 @@ fn r9_a_header_that_falls_silent_at_any_byte_is_refused_at_its_deadline() {
                     assert_eq!(refusal.class(), ErrorClass::Deadline);
                     let took = begin.elapsed();
                     assert!(took >= timeout && took < timeout + Duration::from_millis(100), "{took:?}");
+                    tick().await;
+                    assert_eq!(serving.server.connections(), 0, "who was refused holds nothing");
                     assert_eq!(answer(client).await, b"");
                 }
             }

@@ -192,6 +192,59 @@ fn a_handshake_behind_a_header_has_its_own_deadline_and_its_failure_names_the_cl
 }
 
 #[test]
+fn an_idle_connection_keeps_no_more_memory_for_the_header_that_it_began_with() {
+    const CONNECTIONS: usize = 40;
+    // Bytes that the server's thread holds for a connection whose handler waits.
+    let held = |header: Option<ProxyHeader>| {
+        let realm = Realm::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (tell, mut waiting) = unbounded_channel();
+        let handler = move |mut reader: StreamReader, writer: StreamWriter| {
+            let tell = tell.clone();
+            async move {
+                let _ = tell.send(());
+                let _ = reader.read(1).await;
+                drop(writer);
+            }
+        };
+        let protocol = if header.is_some() { ProxyProtocol::required() } else { ProxyProtocol::off() };
+        let options = options(&realm, TlsVersion::V1_3).proxy_protocol(protocol.trust("127.0.0.1").unwrap());
+        let server = runtime.block_on(options.start("127.0.0.1", 0, handler)).unwrap();
+        let port = server.sockets()[0].port().unwrap();
+        let client = ConnectOptions::new().tls(realm.client(TlsVersion::V1_3));
+        let client = header.into_iter().fold(client, ConnectOptions::send_proxy_header);
+        let (hang_up, hung_up) = tokio::sync::oneshot::channel::<()>();
+        // The clients have a thread of their own, which is not counted.
+        let clients = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut open = Vec::new();
+                for _ in 0..CONNECTIONS {
+                    open.push(client.open("127.0.0.1", port).await.unwrap());
+                }
+                let _ = hung_up.await;
+            });
+        });
+        let counted = allocation_counter::measure(|| {
+            runtime.block_on(async {
+                for _ in 0..CONNECTIONS {
+                    waiting.recv().await.unwrap();
+                }
+            });
+        });
+        hang_up.send(()).unwrap();
+        server.close();
+        runtime.block_on(server.wait_closed());
+        clients.join().unwrap();
+        counted.bytes_current / i64::try_from(CONNECTIONS).unwrap()
+    };
+    // What a thread allocates once is there after the first.
+    held(None);
+    let (without, with) = (held(None), held(Some(tcp_header())));
+    assert!(without > 1000 && with < without + 3000, "{with} bytes, and {without} without a header");
+}
+
+#[test]
 fn a_handler_that_panics_at_once_behind_a_handshake_is_reported_as_one_that_panicked() {
     fn fails(_: StreamReader, _: StreamWriter) {
         panic!("a plain function, called in the turn in which the handshake ended");

@@ -5,8 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use millstream_core::proxy::{
     ProxyEndpoints, ProxyHeader, ProxyHeaderError, ProxyParse, ProxyTransport, ProxyUnixAddress,
-    ProxyVersion, V1_LIMIT, V2_LIMIT, V2_SIGNATURE, parse_proxy_header, tlv_type,
+    ProxyVersion, V2_SIGNATURE, parse_proxy_header, tlv_type,
 };
+
+/// The longest line of version 1, says the specification; and the longest header that this library takes.
+const V1_LIMIT: usize = 107;
+const V2_LIMIT: usize = 4096;
 
 /// What became of some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
