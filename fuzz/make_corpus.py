@@ -242,7 +242,70 @@ TLS_BYTES = {
     if not (setup & TLS12 and name.startswith("sealed"))
 }
 
-for target, files in {"read_ops": READ_OPS, "write_ops": WRITE_OPS, "tls_bytes": TLS_BYTES}.items():
+RAW, LINE, FRAMED, CHECKED = range(4)  # how the proxy_header target reads the rest
+MARK = b"\r\n\r\n\0\r\nQUIT\n"
+V4, V6 = bytes([192, 0, 2, 1, 198, 51, 100, 1, 19, 136, 1, 187]), bytes(range(36))
+UNIX = b"/run/client".ljust(108, b"\0") + b"\0abstract".ljust(108, b"\0")
+
+
+def tlv(kind, value):
+    return bytes([kind]) + len(value).to_bytes(2, "big") + value
+
+
+SSL = b"\7\0\0\0\0" + tlv(0x21, b"TLSv1.3") + tlv(0x22, b"visitor") + tlv(0x23, b"TLS_AES_128_GCM_SHA256")
+TLVS = tlv(1, b"h2") + tlv(2, b"example.org") + tlv(4, b"\0" * 5) + tlv(5, b"id" * 64) + tlv(0x20, SSL) + tlv(0xE0, b"own")
+PROXY_HEADER = {
+    "nothing": (RAW, b""),
+    "http": (RAW, b"GET / HTTP/1.1\r\n\r\n"),
+    "hello": (RAW, b"\x16\3\1\2\0\1\0\1\xfc\3\3"),
+    "almost-v1": (RAW, b"PROXx TCP4 1.1.1.1 2.2.2.2 1 2\r\n"),
+    "almost-v2": (RAW, MARK[:-1] + b"\r!"),
+    "v1-in-full": (RAW, b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\nGET / HTTP/1.1\r\n\r\n"),
+    "v2-in-full": (RAW, MARK + b"\x21\x11\0\x0c" + V4 + b"GET / HTTP/1.1\r\n\r\n"),
+    "v2-in-full-cut": (RAW, MARK + b"\x21\x11\0\x40" + V4),
+    "v2-too-long": (RAW, MARK + b"\x21\x11\xff\xff" + V4),
+    "v2-short": (RAW, MARK + b"\x21\x21\0\x0c" + V4),
+    "v1-v4": (LINE, b"TCP4 0.0.0.0 255.255.255.255 0 65535\r\n"),
+    "v1-v6": (LINE, b"TCP6 2001:db8::1 ::ffff:192.0.2.1 1 2\r\n"),
+    "v1-v6-longest": (LINE, b"TCP6" + (b" " + b":".join([b"ffff"] * 8)) * 2 + b" 65535 65535\r\n"),
+    "v1-two-gaps": (LINE, b"TCP6 1::2::3 ::1 1 2\r\n"),
+    "v1-unknown": (LINE, b"UNKNOWN\r\n"),
+    "v1-unknown-longest": (LINE, b"UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535".ljust(99, b"x") + b"\r\n"),
+    "v1-unknown-without-end": (LINE, b"UNKNOWN " + b"x" * 200),
+    "v1-unknown-lone-ends": (LINE, b"UNKNOWN \r\r \n\n\r\n"),
+    "v1-lone-line-feed": (LINE, b"TCP4 1.1.1.1 2.2.2.2 1 2\n"),
+    "v1-lone-return": (LINE, b"TCP4 1.1.1.1 2.2.2.2 1 2\r "),
+    "v1-leading-zeros": (LINE, b"TCP4 1.1.1.01 2.2.2.2 1 2\r\n"),
+    "v1-leading-zero-port": (LINE, b"TCP4 1.1.1.1 2.2.2.2 1 02\r\n"),
+    "v1-port-too-large": (LINE, b"TCP4 1.1.1.1 2.2.2.2 1 65536\r\n"),
+    "v1-two-spaces": (LINE, b"TCP4 1.1.1.1  2.2.2.2 1 2\r\n"),
+    "v1-wrong-family": (LINE, b"TCP6 1.1.1.1 2.2.2.2 1 2\r\n"),
+    "v2-tcp4": (FRAMED, b"\x21\x11" + V4),
+    "v2-udp6": (FRAMED, b"\x21\x22" + V6),
+    "v2-unix": (FRAMED, b"\x21\x31" + UNIX),
+    "v2-unix-cut": (FRAMED, b"\x21\x32" + UNIX[:-1]),
+    "v2-local": (FRAMED, b"\x20\0"),
+    "v2-local-with-anything": (FRAMED, b"\x20\xff" + V4),
+    "v2-unspecified": (FRAMED, b"\x21\0" + V4),
+    "v2-unspecified-transport": (FRAMED, b"\x21\x10" + V4),
+    "v2-bad-version": (FRAMED, b"\x11\x11" + V4),
+    "v2-bad-command": (FRAMED, b"\x22\x11" + V4),
+    "v2-bad-family": (FRAMED, b"\x21\x41" + V4),
+    "v2-bad-transport": (FRAMED, b"\x21\x13" + V4),
+    "v2-tlvs": (FRAMED, b"\x21\x11" + V4 + TLVS),
+    "v2-tlv-cut": (FRAMED, b"\x21\x11" + V4 + TLVS[:-1]),
+    "v2-tlv-head-cut": (FRAMED, b"\x21\x11" + V4 + b"\1\0"),
+    "v2-long-id": (FRAMED, b"\x21\x11" + V4 + tlv(5, bytes(129))),
+    "v2-ssl-cut": (FRAMED, b"\x21\x11" + V4 + tlv(0x20, SSL[:-1])),
+    "v2-wrong-checksum": (FRAMED, b"\x21\x11" + V4 + tlv(3, b"\1\2\3\4")),
+    "v2-checked": (CHECKED, b"\x21\x21" + V6 + TLVS),
+    "v2-checked-bare": (CHECKED, b"\x21\x12" + V4),
+    "v2-checked-twice": (CHECKED, b"\x21\x11" + V4 + tlv(3, bytes(4))),
+}
+PROXY_HEADER = {name: bytes([setup]) + rest for name, (setup, rest) in PROXY_HEADER.items()}
+
+ALL_FILES = {"read_ops": READ_OPS, "write_ops": WRITE_OPS, "tls_bytes": TLS_BYTES, "proxy_header": PROXY_HEADER}
+for target, files in ALL_FILES.items():
     folder = Path(__file__).parent / "corpus" / target
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():

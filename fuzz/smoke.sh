@@ -9,7 +9,7 @@ cd "$(dirname "$0")"
 seconds=${1:-10}
 shift || true
 targets=("$@")
-if [ ${#targets[@]} -eq 0 ]; then targets=(read_ops write_ops tls_bytes); fi
+if [ ${#targets[@]} -eq 0 ]; then targets=(read_ops write_ops tls_bytes proxy_header); fi
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}

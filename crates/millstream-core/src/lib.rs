@@ -33,6 +33,7 @@ mod deadlines;
 mod error;
 mod failure;
 mod lifecycle;
+pub mod proxy;
 mod read_buffer;
 mod read_request;
 mod search;

@@ -9,7 +9,7 @@ mod model;
 #[path = "model/tls/mod.rs"]
 mod tls;
 
-use model::{read, read_face, write};
+use model::{proxy, read, read_face, write};
 
 #[test]
 fn every_saved_read_list_agrees_with_the_model() {
@@ -49,6 +49,25 @@ fn every_saved_tls_conversation_ends_as_it_may() {
         read += outcome.read;
     }
     assert!(faults.len() >= 6 && read >= 10_000, "{faults:?}, {read} bytes read in the whole corpus");
+}
+
+#[test]
+fn every_saved_first_bytes_are_what_the_specification_says() {
+    let (mut outcomes, mut errors) = (std::collections::HashSet::new(), std::collections::HashSet::new());
+    for (name, data) in corpus("proxy_header") {
+        let outcome = proxy::run(&data);
+        println!("{outcome:?}: {name}");
+        outcomes.insert(std::mem::discriminant(&outcome));
+        if let proxy::Outcome::Broken(error) = outcome {
+            errors.insert(std::mem::discriminant(&error));
+        }
+    }
+    assert!(
+        outcomes.len() == 4 && errors.len() == 10,
+        "{} verdicts, {} errors",
+        outcomes.len(),
+        errors.len()
+    );
 }
 
 /// The saved files of a fuzz target by name; never none.

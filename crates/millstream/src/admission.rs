@@ -127,10 +127,11 @@ impl Drop for Entrance {
 }
 
 impl Permit {
-    /// Counts the connection that was accepted, unless that is one too many.
-    pub(crate) fn admit(mut self, peer: &Address) -> Result<Self, Refusal> {
+    /// Counts the connection that was accepted, unless that is one too many. No peer: a proxy, which stands for many.
+    pub(crate) fn admit(mut self, peer: Option<&Address>) -> Result<Self, Refusal> {
         let Limits { connections, per_peer, .. } = self.admission.limits;
-        let key = peer.ip().filter(|_| per_peer.is_some()).map(|address| peer_key(address.ip()));
+        let key = peer.and_then(Address::ip).filter(|_| per_peer.is_some());
+        let key = key.map(|address| peer_key(address.ip()));
         let lacks_place = connections.is_some() && !self.has_place;
         if !lacks_place && key.is_none() {
             return Ok(self);
@@ -227,7 +228,7 @@ mod tests {
             else {
                 panic!("there is no cap to wait for")
             };
-            permit.admit(&peer)
+            permit.admit(Some(&peer))
         };
         let permits: Vec<_> = (0..100).map(|last| (enter(last).unwrap(), enter(last).unwrap())).collect();
         assert_eq!(enter(7).unwrap_err(), Refusal::PerPeer);

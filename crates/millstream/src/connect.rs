@@ -73,6 +73,7 @@ pub struct ConnectOptions {
     stagger: Option<Duration>,
     first_family_count: usize,
     timeout: Option<Duration>,
+    pub(crate) proxy_header: Option<Result<bytes::Bytes, crate::proxy::ProxyEncodeError>>,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::TlsClient>,
 }
@@ -86,6 +87,7 @@ impl Default for ConnectOptions {
             stagger: Some(DEFAULT_STAGGER),
             first_family_count: DEFAULT_FIRST_FAMILY_COUNT,
             timeout: None,
+            proxy_header: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -150,6 +152,7 @@ impl ConnectOptions {
     /// See [`ConnectError`].
     pub async fn open(&self, host: &str, port: u16) -> Result<(StreamReader, StreamWriter), ConnectError> {
         self.streams.check()?;
+        self.check_proxy_header()?;
         check_host(host)?;
         self.check_name(Some(host))?;
         let mut attempts = Vec::new();
@@ -162,7 +165,7 @@ impl ConnectOptions {
             },
         };
         let peer = socket.peer_addr().ok().map(Address::Ip);
-        let pair = self.streams.pair(Transport::Tcp(Socket::new(socket)), peer)?;
+        let pair = self.pair(Transport::Tcp(Socket::new(socket)), peer)?;
         #[cfg(feature = "tls")]
         pair.1.connection.set_host(host);
         self.secure(pair).await
@@ -179,6 +182,7 @@ impl ConnectOptions {
         path: impl AsRef<Path>,
     ) -> Result<(StreamReader, StreamWriter), ConnectError> {
         self.streams.check()?;
+        self.check_proxy_header()?;
         self.check_name(None)?;
         let path = path.as_ref();
         if let Err(error) = crate::unix::check_path(path) {
@@ -193,7 +197,7 @@ impl ConnectOptions {
                 .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
                 .map_err(failed)?,
         };
-        self.secure(self.streams.pair(Transport::Unix(Socket::new(socket)), None)?).await
+        self.secure(self.pair(Transport::Unix(Socket::new(socket)), None)?).await
     }
 
     /// Begins TLS, if it was asked for.
@@ -227,6 +231,7 @@ impl ConnectOptions {
         if self.tls.is_some() {
             return Err(crate::tls::TlsError::NeedsStartTls.into());
         }
+        self.check_proxy_header()?;
         Ok(self.streams.check()?)
     }
 
@@ -249,7 +254,7 @@ impl ConnectOptions {
             Ok((TcpStream::from_std(socket)?, peer))
         };
         let (socket, peer) = adopt().map_err(|error| ConnectError::Adopt(error.into()))?;
-        Ok(self.streams.pair(Transport::Tcp(Socket::new(socket)), Some(Address::Ip(peer)))?)
+        self.pair(Transport::Tcp(Socket::new(socket)), Some(Address::Ip(peer)))
     }
 
     /// Adopts a connected Unix socket (asyncio's `sock`).
@@ -268,7 +273,7 @@ impl ConnectOptions {
             UnixStream::from_std(socket)
         };
         let socket = adopt().map_err(|error| ConnectError::Adopt(error.into()))?;
-        Ok(self.streams.pair(Transport::Unix(Socket::new(socket)), None)?)
+        self.pair(Transport::Unix(Socket::new(socket)), None)
     }
 
     /// Adopts any byte stream, as [`from_io`](crate::from_io), with these options.
@@ -281,7 +286,7 @@ impl ConnectOptions {
     ) -> Result<(StreamReader, StreamWriter), ConnectError> {
         self.check_adopt()?;
         Handle::try_current().map_err(|error| ConnectError::Adopt(io::Error::other(error).into()))?;
-        Ok(self.streams.pair(Transport::Io(IoTransport::new(io)), None)?)
+        self.pair(Transport::Io(IoTransport::new(io)), None)
     }
 
     /// Resolves and races. Failed attempts are noted in `attempts` as they come, for a caller that runs out of time.

@@ -117,6 +117,9 @@ pub enum ConnectError {
     /// An open socket could not be adopted.
     #[error("adopting an open socket: {0}")]
     Adopt(Failure),
+    /// The PROXY header that was to be sent cannot be written. Nothing was opened.
+    #[error("open_connection: {0}")]
+    ProxyHeader(#[from] crate::proxy::ProxyEncodeError),
     /// The connection was made, and TLS failed on it.
     #[cfg(feature = "tls")]
     #[error("open_connection: {0}")]
@@ -128,6 +131,7 @@ impl ConnectError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::BadHost(_) | Self::Config(_) | Self::BadPath { .. } | Self::Adopt(_) => ErrorClass::BadCall,
+            Self::ProxyHeader(error) => error.class(),
             Self::Lookup { .. }
             | Self::NoAddress { .. }
             | Self::AllFailed { .. }
@@ -142,6 +146,7 @@ impl ConnectError {
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::BadHost(_) | Self::Config(_) | Self::BadPath { .. } => io::ErrorKind::InvalidInput,
+            Self::ProxyHeader(_) => io::ErrorKind::InvalidInput,
             Self::Lookup { failure, .. } | Self::PathFailed { failure, .. } | Self::Adopt(failure) => {
                 failure.kind()
             }
@@ -336,6 +341,7 @@ any_error! {
     Config(ConfigError),
     Connect(ConnectError),
     Serve(ServeError),
+    BadNetwork(crate::proxy::BadNetwork),
     #[cfg(feature = "tls")] Tls(crate::tls::TlsError),
     #[cfg(feature = "tls")] TlsConfig(crate::tls::TlsConfigError),
 }

@@ -90,6 +90,7 @@ mod listen;
 #[cfg(all(test, millstream_loom))]
 mod loom_models;
 mod per_core;
+pub mod proxy;
 mod reader;
 mod refusal;
 mod relay;

@@ -10,6 +10,7 @@ use millstream_core::{DeadlineKind, Failure};
 
 use crate::address::Address;
 use crate::handler::BoxError;
+use crate::proxy::ProxyRefusal;
 
 /// A failure inside a server. The server itself goes on.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ enum Cause {
     Panic(String),
     Accept(Failure),
     Handshake(Failure),
+    ProxyHeader(ProxyRefusal),
 }
 
 impl ServerFailure {
@@ -54,6 +56,19 @@ impl ServerFailure {
     /// Which of its connection's deadlines had passed when the handler failed, whatever error the handler made of that.
     pub fn deadline(&self) -> Option<DeadlineKind> {
         self.deadline
+    }
+
+    pub(crate) fn proxy_header_refused(peer: Option<Address>, refusal: ProxyRefusal) -> Self {
+        Self { address: peer, cause: Cause::ProxyHeader(refusal), deadline: None }
+    }
+
+    /// The reason, if a connection was refused for its PROXY header or for the lack of one, so that the handler was not
+    /// called. [`address`](Self::address) is the socket's peer then, the proxy.
+    pub fn proxy_header(&self) -> Option<&ProxyRefusal> {
+        match &self.cause {
+            Cause::ProxyHeader(refusal) => Some(refusal),
+            _ => None,
+        }
     }
 
     /// The failure, if a TLS handshake failed, so that the handler was not called. [`Failure::tls`] says why.
@@ -88,6 +103,9 @@ impl fmt::Display for ServerFailure {
             Cause::Panic(text) => write!(f, "the handler of the connection from {address} panicked: {text}"),
             Cause::Accept(failure) => write!(f, "accepting on {address} pauses: {failure}"),
             Cause::Handshake(failure) => write!(f, "the TLS handshake with {address} failed: {failure}"),
+            Cause::ProxyHeader(refusal) => {
+                write!(f, "the connection from {address} was refused for its PROXY header: {refusal}")
+            }
         }
     }
 }
@@ -98,6 +116,7 @@ impl StdError for ServerFailure {
             Cause::Error(error) => Some(&**error),
             Cause::Accept(failure) => Some(failure),
             Cause::Handshake(failure) => Some(failure),
+            Cause::ProxyHeader(refusal) => Some(refusal),
             Cause::Panic(_) => None,
         }
     }

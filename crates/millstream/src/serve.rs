@@ -15,10 +15,11 @@ use millstream_core::{ErrorClass, Failure};
 
 use crate::connection::{Connection, Drive};
 use crate::handler::{BoxError, HandlerWork};
+use crate::proxy::{AwaitHeader, NotAdmitted, hand_over};
 use crate::reader::StreamReader;
 use crate::report::{Report, ServerFailure, panic_text, tell};
 use crate::sync;
-use crate::tls::Handshake;
+use crate::tls::{Handshake, Secure};
 use crate::trace::{self, Watched};
 use crate::turn::Turn;
 use crate::writer::StreamWriter;
@@ -41,10 +42,19 @@ pub(crate) struct Serve<Guard> {
 
 /// How far the handler is.
 enum Stage {
+    AwaitingHeader(Box<AwaitHeader>, Option<Arc<Secure>>, Option<Call>),
     Handshaking(Box<Handshake>, Option<Call>),
     Called(Option<Call>),
     Working(HandlerWork),
     Ended,
+}
+
+/// What has to be done on a connection before its handler is called.
+pub(crate) enum Before {
+    Nothing,
+    Handshake(Handshake),
+    /// A PROXY header, and a handshake if the server has TLS.
+    Header(AwaitHeader, Option<Arc<Secure>>),
 }
 
 /// How a stage ended the handler's part.
@@ -52,6 +62,7 @@ enum Outcome {
     Done,
     Failed(BoxError),
     NoHandshake(Failure),
+    NotAdmitted(NotAdmitted),
 }
 
 /// A handler and what it is to be called with.
@@ -61,16 +72,17 @@ impl<Guard> Serve<Guard> {
     pub(crate) fn new(
         handler: Arc<Handler>,
         halves: (StreamReader, StreamWriter),
-        handshake: Option<Handshake>,
+        before: Before,
         connection: sync::Arc<Connection>,
         drive: Drive,
         report: Report,
         guard: Guard,
     ) -> Self {
         let call = Some((handler, halves.0, halves.1));
-        let handler = match handshake {
-            Some(handshake) => Stage::Handshaking(Box::new(handshake), call),
-            None => Stage::Called(call),
+        let handler = match before {
+            Before::Header(awaited, secure) => Stage::AwaitingHeader(Box::new(awaited), secure, call),
+            Before::Handshake(handshake) => Stage::Handshaking(Box::new(handshake), call),
+            Before::Nothing => Stage::Called(call),
         };
         let watched = Watched::accepted(&connection);
         Self { handler, drive: Some(drive), connection, watched, report, _guard: guard }
@@ -79,8 +91,11 @@ impl<Guard> Serve<Guard> {
     /// One turn of the handler.
     fn poll_handler(&mut self, cx: &mut Context<'_>) {
         let _turn = Turn::begin(&*self.connection);
-        let handshakes = matches!(self.handler, Stage::Handshaking(..));
-        let result = self.watched.in_scope(|| catch_unwind(AssertUnwindSafe(|| self.handler.poll(cx))));
+        let result = self
+            .watched
+            .in_scope(|| catch_unwind(AssertUnwindSafe(|| self.handler.poll(cx, &self.connection))));
+        // A panic leaves the stage where it was: a handler's own call is behind this one.
+        let handshakes = matches!(self.handler, Stage::Handshaking(..) | Stage::AwaitingHeader(..));
         let failure = match result {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(Outcome::Done)) => None,
@@ -93,6 +108,14 @@ impl<Guard> Serve<Guard> {
                 let is_failed =
                     failure.class() != ErrorClass::ClosedByUs || failure.tls() == Some(TlsFault::Local);
                 is_failed.then(|| ServerFailure::handshake(self.connection.peer_address(), failure))
+            }
+            Ok(Poll::Ready(Outcome::NotAdmitted(refusal))) => {
+                if refusal.is_some() {
+                    // Nothing was written that a reset could destroy, and who was refused shall hold nothing.
+                    self.connection.abort();
+                }
+                let peer = self.connection.peer_address();
+                refusal.map(|refusal| ServerFailure::proxy_header_refused(peer, refusal))
             }
             Err(payload) if handshakes => {
                 let text = format!("what the TLS configuration brought panicked: {}", panic_text(&*payload));
@@ -142,7 +165,23 @@ impl<Guard: Unpin> Future for Serve<Guard> {
 }
 
 impl Stage {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(&mut self, cx: &mut Context<'_>, connection: &sync::Arc<Connection>) -> Poll<Outcome> {
+        if let Self::AwaitingHeader(awaited, secure, call) = self {
+            let Some((_, reader, _)) = call else { return Poll::Ready(Outcome::Done) };
+            if let Err(refusal) = ready!(awaited.poll(cx, &mut reader.buffer)) {
+                return Poll::Ready(Outcome::NotAdmitted(refusal));
+            }
+            *self = match secure.take() {
+                None => Self::Called(call.take()),
+                Some(secure) => {
+                    hand_over(&mut reader.buffer);
+                    match secure.handshake(connection, &mut reader.buffer) {
+                        Ok(handshake) => Self::Handshaking(Box::new(handshake), call.take()),
+                        Err(failure) => return Poll::Ready(Outcome::NoHandshake(failure)),
+                    }
+                }
+            };
+        }
         if let Self::Handshaking(handshake, call) = self {
             let Some((_, reader, _)) = call else { return Poll::Ready(Outcome::Done) };
             if let Err(failure) = ready!(handshake.poll(cx, &mut reader.buffer)) {

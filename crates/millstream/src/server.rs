@@ -20,9 +20,10 @@ use crate::connection::Connection;
 use crate::deadline_counts::DeadlineCounts;
 use crate::error::ServeError;
 use crate::listen::{Bound, Listener};
+use crate::proxy::{AwaitHeader, ProxyProtocol};
 use crate::refusal::Refused;
 use crate::report::{Report, ServerFailure, tell};
-use crate::serve::{Handler, Serve};
+use crate::serve::{Before, Handler, Serve};
 use crate::server_stats::{Counters, ServerStats};
 use crate::stopping::StopSignal;
 use crate::streams::StreamSettings;
@@ -71,7 +72,9 @@ pub(crate) struct Shared {
     backlog: u32,
     report: Report,
     /// TLS, and how many handshakes run at once.
-    secure: Option<Secure>,
+    secure: Option<Arc<Secure>>,
+    /// Which peers are asked for a PROXY header, before TLS.
+    proxy: ProxyProtocol,
     admission: Arc<Admission>,
     refused: Refused,
     counters: Arc<Counters>,
@@ -111,7 +114,7 @@ impl Server {
         streams: StreamSettings,
         backlog: u32,
         report: Report,
-        secure: Option<Secure>,
+        (proxy, secure): (ProxyProtocol, Option<Secure>),
         admission: Arc<Admission>,
     ) -> Self {
         let counters = Arc::<Counters>::default();
@@ -125,7 +128,8 @@ impl Server {
                 streams,
                 backlog,
                 report,
-                secure,
+                secure: secure.map(Arc::new),
+                proxy,
                 admission,
                 refused: Refused::new(),
                 counters,
@@ -160,7 +164,7 @@ impl Server {
     /// What it did so far and is doing now: connections, refusals, failures.
     pub fn stats(&self) -> ServerStats {
         let shared = &self.shared;
-        let (handshakes, pushed_out) = shared.secure.as_ref().map_or((0, 0), Secure::counts);
+        let (handshakes, pushed_out) = shared.secure.as_deref().map_or((0, 0), Secure::counts);
         ServerStats {
             connections: self.connections(),
             handshakes,
@@ -294,7 +298,13 @@ impl fmt::Debug for Server {
 impl Shared {
     /// Gives an accepted connection its task.
     fn serve(self: &Arc<Self>, transport: Transport, peer: Address, permit: Permit) {
-        let permit = match permit.admit(&peer) {
+        let asks = match self.proxy.asks(&peer) {
+            Ok(asks) => asks,
+            Err(refusal) => {
+                return tell(&self.report, ServerFailure::proxy_header_refused(Some(peer), refusal));
+            }
+        };
+        let permit = match permit.admit(Some(&peer).filter(|_| !asks)) {
             Ok(permit) => permit,
             Err(cause) => {
                 self.counters.refused(cause);
@@ -329,12 +339,18 @@ impl Shared {
         });
         let guard = ConnectionGuard { shared: Arc::clone(self), number, _permit: permit };
         let (handler, report) = (Arc::clone(&self.handler), Arc::clone(&self.report));
-        let handshake =
-            self.secure.as_ref().map(|secure| secure.handshake(&connection, &mut reader.buffer)).transpose();
-        match handshake {
-            Ok(handshake) => {
+        let before = match &self.secure {
+            secure if asks => Ok(Before::Header(
+                AwaitHeader::new(&connection, &self.proxy),
+                secure.as_ref().map(Arc::clone),
+            )),
+            Some(secure) => secure.handshake(&connection, &mut reader.buffer).map(Before::Handshake),
+            None => Ok(Before::Nothing),
+        };
+        match before {
+            Ok(before) => {
                 let halves = (reader, writer);
-                tokio::spawn(Serve::new(handler, halves, handshake, connection, drive, report, guard));
+                tokio::spawn(Serve::new(handler, halves, before, connection, drive, report, guard));
             }
             Err(failure) => tell(&report, ServerFailure::handshake(connection.peer_address(), failure)),
         }

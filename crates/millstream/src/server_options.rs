@@ -68,6 +68,7 @@ pub struct ServerOptions {
     unlink: bool,
     report: Report,
     limits: Limits,
+    pub(crate) proxy: crate::proxy::ProxyProtocol,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::TlsServer>,
     #[cfg(feature = "tls")]
@@ -87,6 +88,7 @@ impl Default for ServerOptions {
             unlink: true,
             report: Arc::new(to_stderr),
             limits: Limits::default(),
+            proxy: crate::proxy::ProxyProtocol::off(),
             #[cfg(feature = "tls")]
             tls: None,
             #[cfg(feature = "tls")]
@@ -297,8 +299,8 @@ impl ServerOptions {
         let handler: Arc<Handler> = Arc::new(move |reader, writer| handler(reader, writer).into_work());
         let report = Arc::clone(&self.report);
         let admission = Admission::new(self.limits.clone());
-        let server =
-            Server::new(bound, handler, self.streams, self.backlog, report, self.secure(), admission);
+        let before = (self.proxy.clone(), self.secure());
+        let server = Server::new(bound, handler, self.streams, self.backlog, report, before, admission);
         if self.start_serving {
             server.start_serving()?;
         }

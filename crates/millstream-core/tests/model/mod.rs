@@ -3,6 +3,7 @@
 //! The fuzz crate includes this folder by path, so nothing here names a test framework.
 
 pub(crate) mod letters;
+pub(crate) mod proxy;
 pub(crate) mod read;
 pub(crate) mod read_face;
 pub(crate) mod write;

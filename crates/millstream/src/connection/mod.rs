@@ -37,6 +37,7 @@ use task::Task;
 pub(crate) use writing::check_cap;
 
 use crate::address::Address;
+use crate::proxy::Proxied;
 use crate::stats::{ReadStats, Stats};
 use crate::stopping::StopSignal;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
@@ -73,6 +74,8 @@ pub(crate) struct Connection {
     local: OnceLock<Option<Address>>,
     /// Of the server that accepted it, if one did.
     stop_signal: OnceLock<StopSignal>,
+    /// What the PROXY header said, if there was one. Boxed: most connections do without.
+    proxied: OnceLock<Box<Proxied>>,
     /// The name it was opened by: whom a TLS handshake verifies if nobody says otherwise.
     #[cfg(feature = "tls")]
     host: OnceLock<Box<str>>,
@@ -227,6 +230,7 @@ impl Connection {
             peer: OnceLock::new(),
             local: OnceLock::new(),
             stop_signal: OnceLock::new(),
+            proxied: OnceLock::new(),
             #[cfg(feature = "tls")]
             host: OnceLock::new(),
         })
@@ -242,7 +246,22 @@ impl Connection {
         &self.transport
     }
 
+    /// Notes what the PROXY header said.
+    pub(crate) fn set_proxied(&self, proxied: Proxied) {
+        let _ = self.proxied.set(Box::new(proxied));
+    }
+
+    pub(crate) fn proxied(&self) -> Option<&Proxied> {
+        self.proxied.get().map(AsRef::as_ref)
+    }
+
+    /// Whom the connection is from: the one whom the PROXY header names, else the socket's peer.
     pub(crate) fn peer_address(&self) -> Option<Address> {
+        let named = self.proxied().and_then(|proxied| proxied.peer.clone());
+        named.or_else(|| self.socket_peer_address())
+    }
+
+    pub(crate) fn socket_peer_address(&self) -> Option<Address> {
         self.peer.get_or_init(|| self.transport.peer_address()).clone()
     }
 

@@ -48,7 +48,8 @@ impl ServerOptions {
     /// [`farewell`](Self::farewell).
     ///
     /// A peer is an IPv4 address, also where it comes mapped into IPv6, or an IPv6 network of 64 bits, which is what one
-    /// host usually has to choose its addresses from. Unix sockets are not counted.
+    /// host usually has to choose its addresses from. Unix sockets are not counted, nor are proxies that are asked for a
+    /// [PROXY header](crate::ServerOptions::proxy_protocol): each stands for many clients.
     #[must_use]
     pub fn max_connections_per_peer(mut self, most: usize) -> Self {
         self.limits.per_peer = Some(most.max(1));

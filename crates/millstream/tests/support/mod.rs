@@ -5,6 +5,7 @@
 pub mod certificates;
 pub mod namespaces;
 pub mod programs;
+pub mod proxy;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "tls")]
