@@ -135,8 +135,9 @@ impl Kind {
     }
 }
 
-/// Follows orders, one a line.
+/// Follows orders, one a line. What takes its time takes it during the stop.
 async fn serve(mut reader: StreamReader, writer: StreamWriter) -> Result<(), Error> {
+    let stopping = writer.stopping();
     while let Some(order) = reader.read_line().await? {
         match &order[..] {
             b"ping\n" => writer.write(b"pong\n")?,
@@ -146,14 +147,18 @@ async fn serve(mut reader: StreamReader, writer: StreamWriter) -> Result<(), Err
                 writer.drain().await?;
             },
             b"pieces\n" => {
-                for _ in 0..PIECES {
+                for piece in 0..PIECES {
+                    if piece == 1 {
+                        stopping.requested().await;
+                    }
                     writer.write(&[b'p'; 1000])?;
                     writer.drain().await?;
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             }
             b"later\n" => {
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                stopping.requested().await;
+                tokio::time::sleep(Duration::from_millis(300)).await;
                 writer.write(b"now\n")?;
             }
             b"hang\n" => std::future::pending().await,
@@ -201,7 +206,7 @@ async fn client(
     match kind {
         Kind::Idle | Kind::Silent => expect(read_all(&mut reader).await?.is_empty(), "a clean end was due"),
         Kind::MidRequest => {
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
             say("ng\n").map_err(|error| error.to_string())?;
             expect(read_all(&mut reader).await? == "pong\n", "the answer was lost")
         }
@@ -244,7 +249,7 @@ async fn client(
                     Ok(None) => break,
                     other => return Err(format!("after {answered} answers: {other:?}")),
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             expect(answered > 0, "it was never served")
         }
@@ -269,7 +274,8 @@ async fn reached(server: &Server, connections: usize) {
 
 const EACH: usize = 100;
 const MUCH: usize = 500_000;
-const PIECES: usize = 40;
-const DEADLINE: Duration = Duration::from_secs(2);
+const PIECES: usize = 10;
+/// Ten times what the slowest of those takes who finish, on an idle machine.
+const DEADLINE: Duration = Duration::from_secs(3);
 /// The machine has other work.
-const SLACK: Duration = Duration::from_secs(2);
+const SLACK: Duration = Duration::from_secs(3);
