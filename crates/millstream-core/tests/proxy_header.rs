@@ -425,8 +425,10 @@ fn any_header() -> impl Strategy<Value = ProxyHeader> {
     let ip = (ips, any::<(u16, u16)>())
         .prop_map(|((a, b), (p, q))| (SocketAddr::new(a, p), SocketAddr::new(b, q)));
     let transport = prop_oneof![Just(ProxyTransport::Stream), Just(ProxyTransport::Datagram)];
-    let unix =
-        || prop::collection::vec(0u8..4, 0..=108).prop_map(|bytes| ProxyUnixAddress::new(bytes).unwrap());
+    let unix = || {
+        prop::collection::vec(0u8..4, 0..=108)
+            .prop_map(|bytes| ProxyUnixAddress::new(bytes).expect("it fits"))
+    };
     let endpoints = prop_oneof![
         (ip.clone(), transport.clone()).prop_map(|((source, destination), transport)| {
             ProxyEndpoints::Ip { source, destination, transport }
@@ -455,7 +457,7 @@ fn any_header() -> impl Strategy<Value = ProxyHeader> {
 
 /// A header of version 2 with the length of its block.
 fn binary(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
-    let len = u16::try_from(block.len()).unwrap().to_be_bytes();
+    let len = u16::try_from(block.len()).expect("it fits").to_be_bytes();
     [&V2_SIGNATURE[..], &[command, family], &len, block].concat()
 }
 

@@ -71,7 +71,7 @@ fn t2_a_client_hello_glued_to_a_header_completes_its_handshake_wherever_the_two_
                 // Every byte once; for the other forms, those around the end of the header, and some of the others.
                 let header_len = header.encode().unwrap().len();
                 let every = version == TlsVersion::V1_3 && header.version() == ProxyVersion::V2;
-                let near = |cut: &usize| every || cut.abs_diff(header_len) < 8 || cut % 29 == 0;
+                let near = |cut: &usize| every || cut.abs_diff(header_len) < 8 || cut.is_multiple_of(29);
                 for cut in (1..len).filter(near) {
                     let (bare, bytes) = client(&realm, version, &serving, &header);
                     bare.send(&bytes[..cut]);

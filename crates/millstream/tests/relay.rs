@@ -1,5 +1,6 @@
 //! A relay of two connections carries every byte both ways, passes on half-closes and slowness, and needs no help.
 
+#[allow(clippy::unwrap_used, reason = "clippy does not count helpers as tests")]
 mod cancelling;
 mod support;
 

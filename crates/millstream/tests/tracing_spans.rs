@@ -42,7 +42,7 @@ impl Subscriber for Notes {
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {
         let mut line = Line(attributes.metadata().name().to_owned());
         attributes.record(&mut line);
-        let mut book = self.0.lock().unwrap();
+        let mut book = self.0.lock().expect("no panic under it");
         book.next += 1;
         let id = book.next;
         book.spans.insert(id, (line.0, 1));
@@ -56,27 +56,28 @@ impl Subscriber for Notes {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(event.metadata().level().to_string());
         event.record(&mut line);
-        let mut book = self.0.lock().unwrap();
+        let mut book = self.0.lock().expect("no panic under it");
         let current = event.parent().map(Id::into_u64).or(book.entered.last().copied());
         let span = current.map_or("none", |id| &book.spans[&id].0).to_owned();
         book.lines.push(format!("{span}: {}", line.0));
     }
 
     fn enter(&self, id: &Id) {
-        self.0.lock().unwrap().entered.push(id.into_u64());
+        self.0.lock().expect("no panic under it").entered.push(id.into_u64());
     }
 
     fn exit(&self, id: &Id) {
-        assert_eq!(self.0.lock().unwrap().entered.pop(), Some(id.into_u64()));
+        assert_eq!(self.0.lock().expect("no panic under it").entered.pop(), Some(id.into_u64()));
     }
 
     fn clone_span(&self, id: &Id) -> Id {
-        self.0.lock().unwrap().spans.get_mut(&id.into_u64()).expect("a living span").1 += 1;
+        self.0.lock().expect("no panic under it").spans.get_mut(&id.into_u64()).expect("a living span").1 +=
+            1;
         id.clone()
     }
 
     fn try_close(&self, id: Id) -> bool {
-        let mut book = self.0.lock().unwrap();
+        let mut book = self.0.lock().expect("no panic under it");
         let count = &mut book.spans.get_mut(&id.into_u64()).expect("a living span").1;
         *count -= 1;
         let is_last = *count == 0;
@@ -106,10 +107,10 @@ where
             }
             Ok(())
         };
-        let server = options.on_failure(drop).start("127.0.0.1", 0, handler).await.unwrap();
-        let port = server.sockets()[0].port().unwrap();
-        let (reader, writer) = open_connection("127.0.0.1", port).await.unwrap();
-        let peer = writer.local_address().unwrap().to_string();
+        let server = options.on_failure(drop).start("127.0.0.1", 0, handler).await.expect("a free port");
+        let port = server.sockets()[0].port().expect("TCP");
+        let (reader, writer) = open_connection("127.0.0.1", port).await.expect("a server that listens");
+        let peer = writer.local_address().expect("TCP").to_string();
         client(reader, writer).await;
         while server.connections() > 0 {
             tokio::task::yield_now().await;
@@ -118,7 +119,7 @@ where
         server.wait_closed().await;
         format!("connection peer={peer} local=127.0.0.1:{port}")
     });
-    let book = notes.0.lock().unwrap();
+    let book = notes.0.lock().expect("no panic under it");
     assert!(book.spans.is_empty() && book.entered.is_empty(), "a span is left");
     (book.lines.clone(), peer)
 }

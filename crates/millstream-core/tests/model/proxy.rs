@@ -21,12 +21,14 @@ pub(crate) enum Outcome {
     Broken(ProxyHeaderError),
 }
 
+type Tlvs = Vec<(u8, Vec<u8>)>;
+
 /// What the specification says of some bytes, as far as it leaves no choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Naive {
     /// It is not all there. A receiver may wait, or know already that it will be wrong.
     Cut,
-    Header(ProxyEndpoints, Vec<(u8, Vec<u8>)>, usize),
+    Header(ProxyEndpoints, Tlvs, usize),
     NotAHeader,
     Broken,
 }
@@ -219,7 +221,7 @@ fn naive_groups(text: &str, last: bool) -> Option<Vec<u16>> {
     Some(groups)
 }
 
-fn naive_binary(whole: &[u8]) -> Option<(ProxyEndpoints, Vec<(u8, Vec<u8>)>)> {
+fn naive_binary(whole: &[u8]) -> Option<(ProxyEndpoints, Tlvs)> {
     let (family, transport) = (whole[13] / 16, whole[13] % 16);
     match whole[12] {
         0x20 => return Some((ProxyEndpoints::Local, Vec::new())),

@@ -52,7 +52,7 @@ use millstream_core::{CloseError, DrainError, ErrorClass, ReadError, Watermarks}
 use crate::connection::{Connection, ConnectionSettings};
 use crate::handler::HandlerReturn;
 use crate::reader::StreamReader;
-use crate::serve::Serve;
+use crate::serve::{Before, Serve};
 use crate::streams::StreamSettings;
 use crate::transport::{MemoryEnd, Transport};
 use crate::waiters::{Ticket, Wakes};
@@ -233,8 +233,15 @@ fn a_served_connection_flushes_what_its_handler_and_others_write() {
             .into_work()
         };
         let halves = (reader, writer);
-        let serve =
-            Serve::new(Arc::new(handler), halves, None, Arc::clone(&connection), drive, Arc::new(|_| {}), ());
+        let serve = Serve::new(
+            Arc::new(handler),
+            halves,
+            Before::Nothing,
+            Arc::clone(&connection),
+            drive,
+            Arc::new(|_| {}),
+            (),
+        );
         let serves = thread::spawn(move || block_on(serve));
         let mut got = peer.receive(4);
         got.retain(|&byte| byte != b'd');
