@@ -30,6 +30,7 @@ lint: wall ## formatting, clippy, documentation, the wall between the rings
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --exclude millstream-py --all-targets --locked -- -D warnings
 	$(CARGO) clippy --package millstream --no-default-features --all-targets --locked -- -D warnings
+	$(CARGO) clippy --package millstream --features tracing --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --exclude millstream-py --no-deps --locked --quiet
 
 wall: ## the core knows no socket, clock, runtime or Python

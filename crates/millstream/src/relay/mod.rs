@@ -26,7 +26,7 @@ use side::Side;
 ///   other direction goes on. TLS 1.2 cannot end one direction: there the end is passed on as a close_notify and a FIN,
 ///   and what that peer still sends is relayed until it ends too.
 /// - **Backpressure** is passed on: of a direction whose receiver is slow, no more is read. Its memory is one receive (64 KiB at
-///   most) and the receiver's high watermark, or 8 KiB where that is lower.
+///   most) and the receiver's high watermark, and 8 KiB on top of a mark below that.
 /// - **What a reader has buffered already** goes first.
 /// - **Corked**: what arrives in one turn leaves in one send, at the latest when the relay waits; bulk is sent from where it was
 ///   received, without a copy. No task is spawned.
