@@ -63,7 +63,21 @@ impl Context {
 
     /// Measures every subject that there is and puts the figures in their columns. What a stranger does not do as we
     /// promise is a figure, not a failure.
-    pub(crate) fn compare(&self, mut measure: impl FnMut(Subject, &mut Tally) -> Result<String>) -> Outcome {
+    pub(crate) fn compare(&self, measure: impl FnMut(Subject, &mut Tally) -> Result<String>) -> Outcome {
+        self.compare_judging(Subject::is_ours, measure)
+    }
+
+    /// The same where the Python face stands on what its loop does (accepting, connecting, TLS): only the Rust face is
+    /// judged.
+    pub(crate) fn compare_rust(&self, measure: impl FnMut(Subject, &mut Tally) -> Result<String>) -> Outcome {
+        self.compare_judging(|subject| subject == Subject::Ours, measure)
+    }
+
+    fn compare_judging(
+        &self,
+        is_judged: impl Fn(Subject) -> bool,
+        mut measure: impl FnMut(Subject, &mut Tally) -> Result<String>,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         for subject in Subject::ALL {
             if !self.has(subject) {
@@ -74,16 +88,22 @@ impl Context {
             }
             let mut tally = Tally::default();
             let figure = measure(subject, &mut tally);
-            if subject.is_ours() {
+            let figure = if is_judged(subject) {
                 let figure = tally.value(figure, subject.name()).unwrap_or_default();
                 outcome.tally.add(tally);
-                if subject == Subject::Ours { outcome.ours = figure } else { outcome.python = figure }
+                figure
             } else {
-                let mut figure = figure.unwrap_or_else(|error| format!("failed: {error}"));
-                if tally.failures > 0 && !figure.starts_with("failed") {
-                    figure = format!("{figure}; fails {} of {}", tally.failures, tally.runs);
+                let figure = figure.unwrap_or_else(|error| format!("failed: {error}"));
+                match tally.failures {
+                    0 => figure,
+                    failures => format!("{figure}; not as promised {failures} of {} times", tally.runs),
                 }
-                if subject == Subject::Asyncio { outcome.asyncio = figure } else { outcome.tokio = figure }
+            };
+            match subject {
+                Subject::Ours => outcome.ours = figure,
+                Subject::OursPython => outcome.python = figure,
+                Subject::Asyncio => outcome.asyncio = figure,
+                Subject::Tokio => outcome.tokio = figure,
             }
         }
         outcome

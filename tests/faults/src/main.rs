@@ -11,6 +11,7 @@
 )]
 
 mod args;
+mod chaos;
 mod context;
 mod figures;
 mod load;
@@ -27,6 +28,7 @@ mod server;
 mod strace;
 mod subjects;
 mod table;
+mod tls_peer;
 
 use std::process::ExitCode;
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::Result;
-use crate::context::{Context, root};
+use crate::context::{Context, Size, root};
 use crate::row::Tally;
 use crate::subjects::Subject;
 
@@ -46,11 +46,14 @@ pub(crate) fn cargo_tests(tally: &mut Tally, env: &[(&str, &str)], args: &[&str]
 }
 
 /// Runs tests of the Python package by pytest and counts them. The command is printed.
-pub(crate) fn pytest(context: &Context, tally: &mut Tally, runs: &str, args: &[&str]) -> Result<()> {
+pub(crate) fn pytest(context: &Context, tally: &mut Tally, args: &[&str]) -> Result<()> {
     let python = context.python.as_ref().ok_or("no Python with the package")?;
     let mut command = Command::new(python);
     command.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider"]).args(args);
-    command.current_dir(root()).env("MILLSTREAM_RUNS", runs);
+    command.current_dir(root());
+    if context.size == Size::Full {
+        command.env("MILLSTREAM_RUNS", "full");
+    }
     eprintln!("{command:?}");
     let output = command.output()?;
     let text = String::from_utf8_lossy(&output.stdout);

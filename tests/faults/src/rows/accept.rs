@@ -15,7 +15,8 @@ use crate::subjects::Subject;
 /// A1: the server may have no further descriptor while clients come; then it may again.
 pub(super) fn a1(context: &Context) -> Result<Outcome> {
     let outage = Duration::from_millis(context.scaled(5_000, 1_000) as u64);
-    let mut outcome = context.compare(|subject, tally| out_of_descriptors(context, subject, outage, tally));
+    let mut outcome =
+        context.compare_rust(|subject, tally| out_of_descriptors(context, subject, outage, tally));
     if !strace::usable() {
         outcome.ours += "; errors not injected: strace may not trace";
         return Ok(outcome);
@@ -111,7 +112,7 @@ fn injected(context: &Context, errno: &str, tally: &mut Tally) -> Result<Duratio
 /// A3: handlers that fail or panic, a thousand times; then one that does not.
 pub(super) fn a3(context: &Context) -> Result<Outcome> {
     let runs = context.scaled(1_000, 20);
-    Ok(context.compare(|subject, tally| {
+    Ok(context.compare_rust(|subject, tally| {
         let server = Server::start(context, subject, &Setup::work("fail"))?;
         let mut socket = server.connect()?;
         ask(&mut socket, "warm")?;

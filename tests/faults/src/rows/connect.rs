@@ -92,6 +92,9 @@ pub(super) fn c2(context: &Context) -> Result<Outcome> {
     let left = Process::own().descriptors()?;
     tally.check(left == before, || format!("{left} descriptors instead of {before}"));
     tally.check(hole.held()? == 1, || "the hole has connections of ours".to_owned());
+    // Counting has emptied it.
+    drop(hole);
+    let _hole = BlackHole::at(first)?;
     let worst = times.iter().max().copied().unwrap_or_default();
     let plain = block_on(async {
         let connect = tokio::net::TcpStream::connect("two.test:4000");
