@@ -23,12 +23,6 @@ impl Args {
         if self.left.front()?.starts_with("--") { None } else { self.left.pop_front() }
     }
 
-    /// Whether `--name` is there.
-    pub(crate) fn flag(&mut self, name: &str) -> bool {
-        let found = self.left.iter().position(|arg| arg == name);
-        found.is_some_and(|at| self.left.remove(at).is_some())
-    }
-
     /// The value after `--name`, if `--name` is there.
     pub(crate) fn value<T: FromStr<Err: Display>>(&mut self, name: &str) -> Result<Option<T>> {
         let Some(at) = self.left.iter().position(|arg| arg == name) else { return Ok(None) };

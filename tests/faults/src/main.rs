@@ -27,6 +27,7 @@ mod scripts;
 mod server;
 mod strace;
 mod subjects;
+mod sweep;
 mod table;
 mod tls_peer;
 
@@ -37,6 +38,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 
 const USAGE: &str = "\
 usage: millstream-faults run [ROW...] [--size small|full] [--seed N] [--json FILE] [--write FILE]
+       millstream-faults sweep [--most N]
        millstream-faults list
        millstream-faults row ROW [--size small|full] [--seed N]
        millstream-faults serve ours|tokio --work WORK [--tls DIR] [--limit N] [--handshake-ms N] [--close-ms N]";
@@ -45,6 +47,8 @@ fn dispatch() -> Result<ExitCode> {
     let mut args = args::Args::from_env();
     match args.word().as_deref() {
         Some("run") => return run::main(args),
+        Some("sweep") => return sweep::main(args),
+        Some("converse") => sweep::converse(args)?,
         Some("row") => run::one(args)?,
         Some("serve") => subjects::main(args)?,
         Some("probe") => rows::probe(args)?,

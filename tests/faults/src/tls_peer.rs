@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
-use rustls::{ClientConnection, ServerConnection, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 
 use crate::Result;
 use crate::context::Context;
@@ -29,18 +29,6 @@ pub(crate) fn hello(client: &mut ClientConnection) -> io::Result<Vec<u8>> {
         client.write_tls(&mut bytes)?;
     }
     Ok(bytes)
-}
-
-/// A server on this socket that has done its handshake.
-pub(crate) fn serve(
-    context: &Context,
-    socket: TcpStream,
-) -> Result<StreamOwned<ServerConnection, TcpStream>> {
-    let mut stream = StreamOwned::new(ServerConnection::new(context.papers.server()?)?, socket);
-    while stream.conn.is_handshaking() {
-        stream.conn.complete_io(&mut stream.sock)?;
-    }
-    Ok(stream)
 }
 
 /// Says a close_notify and the end of its direction.

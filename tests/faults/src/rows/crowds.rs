@@ -21,7 +21,7 @@ pub(super) fn a2(context: &Context) -> Result<Outcome> {
         let secure = Setup::work("echo").tls(true).handshake(Duration::from_secs(60));
         let secure = Server::start(context, subject, &secure)?;
         let targets = [Target::plain(server.port), Target::tls(secure.port, context)?];
-        let mut measure = || {
+        let measure = || {
             // The first connections warm up both sides.
             block_on(good_clients(&targets[0], GOOD, length / 10))?;
             let mut times = Vec::new();
