@@ -52,6 +52,7 @@ pub(crate) fn one(mut args: Args) -> Result<()> {
     let name = args.word().ok_or(crate::USAGE)?;
     let context = Context::new(args.value_or("--size", Size::Full)?, args.value_or("--seed", 1)?)?;
     args.finish()?;
+    crate::subjects::end_with_standard_input();
     let row = ROWS.iter().find(|row| row.id == name).ok_or_else(|| format!("there is no row {name}"))?;
     crate::process::raise_descriptor_limit()?;
     if row.place == Place::Namespaces {
@@ -85,7 +86,8 @@ fn supervise(context: &Context, row: &Row) -> Result<Outcome> {
     if let Some(python) = &context.python {
         command.env("MILLSTREAM_PYTHON", python);
     }
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    // Its standard input ends with this process, and the row with it.
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().ok_or("no pipe")?;
     let (tell, told) = channel();
     std::thread::spawn(move || {

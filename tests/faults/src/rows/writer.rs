@@ -91,7 +91,8 @@ pub(super) fn w2(context: &Context) -> Result<Outcome> {
     }
     let mut bytes = 0;
     for number in 0..context.scaled(50, 2) {
-        let script: Vec<Vec<Vec<u8>>> = (0..messages / 10).map(|_| pieces(&mut random, 5_000)).collect();
+        // The kernel takes its time with windows of a segment.
+        let script: Vec<Vec<Vec<u8>>> = (0..TINY_MESSAGES).map(|_| pieces(&mut random, 5_000)).collect();
         let expected: Vec<u8> = script.iter().flatten().flatten().copied().collect();
         bytes += expected.len() as u64;
         let result = through_tiny_buffers(script, expected.len(), Random::new(random.next()));
@@ -220,6 +221,8 @@ pub(super) fn w4(context: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// In one run through tiny buffers.
+const TINY_MESSAGES: usize = 5;
 const STRANGERS_PATIENCE: Duration = Duration::from_secs(2);
 /// More than the kernel holds for a connection that is not read.
 const FILLER: usize = 8 << 20;

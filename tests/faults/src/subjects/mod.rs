@@ -66,16 +66,21 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
     };
     args.finish()?;
     crate::process::raise_descriptor_limit()?;
-    std::thread::spawn(|| {
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        std::process::exit(0);
-    });
+    end_with_standard_input();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match subject.as_str() {
         "ours" => runtime.block_on(ours::serve(order)),
         "tokio" => runtime.block_on(plain_tokio::serve(order)),
         other => Err(format!("no subject {other}").into()),
     }
+}
+
+/// Ends this process when its standard input ends, as it does when whoever started it is gone.
+pub(crate) fn end_with_standard_input() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(0);
+    });
 }
 
 /// Says where a server listens.

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{CONNECTIONS, Kind, QUESTIONS, Run};
 use crate::Result;
@@ -67,9 +67,9 @@ pub(super) fn run(context: &Context, kind: &Kind, k: usize, log: &Path, tally: &
     drop(sockets);
     let most = u64::from(!kind.is_harmless);
     tally.check(hurt <= most, || format!("{hurt} connections hurt: {:?}", server.complaints()));
+    let named = hurt == 0 || complains_of(&server, kind.text);
     let complaints = server.complaints();
-    let named = complaints.iter().any(|line| line.to_lowercase().contains(kind.text));
-    tally.check(hurt == 0 || named, || format!("no error named {}: {complaints:?}", kind.errno));
+    tally.check(named, || format!("no error named {}: {complaints:?}", kind.errno));
     tally.check(!complaints.iter().any(|line| line.contains("panicked")), || format!("{complaints:?}"));
     let left = server.settles_at(before, Duration::from_secs(5))?.saturating_sub(before);
     tally.check(left == 0, || format!("{left} descriptors left"));
@@ -82,12 +82,24 @@ pub(super) fn run(context: &Context, kind: &Kind, k: usize, log: &Path, tally: &
     Ok(Run { hurt, untouched: strace::injected(log) == 0 })
 }
 
+/// Whether the server says this on standard error; the line may come after the connection's end.
+fn complains_of(server: &Server, text: &str) -> bool {
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        if server.complaints().iter().any(|line| line.to_lowercase().contains(text)) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    false
+}
+
 /// Questions and answers, and an end of either kind.
 fn talk(socket: &mut TcpStream, number: usize) -> Result<()> {
     for question in 0..QUESTIONS {
         asked(socket, question)?;
     }
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         socket.shutdown(std::net::Shutdown::Write)?;
         if !is_ended(socket) {
             return Err("hangs at the end".into());
