@@ -51,9 +51,10 @@ soak: ## connections through a proxy that splits, stalls, ends and resets, plain
 		-- --nocapture
 
 FAULTS_SIZE ?= full
-faults: ## each row of the fault table with its figure beside asyncio's and tokio's (ROWS="R1 W2", FAULTS_SIZE=small, WRITE=1)
+faults: ## each row of the fault table with its figure beside asyncio's and tokio's (ROWS="R1 W2", FAULTS_SIZE=small, WRITE=1, JSON=FILE)
 	$(CARGO) build --release --package millstream-faults --locked
-	target/release/millstream-faults run $(ROWS) --size $(FAULTS_SIZE) $(if $(WRITE),--write docs/faults.md)
+	target/release/millstream-faults run $(ROWS) --size $(FAULTS_SIZE) $(if $(WRITE),--write docs/faults.md) \
+		$(if $(JSON),--json $(JSON))
 
 faults-sweep: ## the k-th accept, receive, send, connect, epoll_ctl fails, for each k until none does (strace)
 	$(CARGO) build --release --package millstream-faults --locked

@@ -224,3 +224,69 @@ impl Direction<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+
+    /// What comes back of `sent` from a server that says everything again, through a proxy with this plan.
+    fn echoed(plan: Plan, sent: &[u8]) -> (Vec<u8>, io::Result<()>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().expect("a client");
+            let mut answers = socket.try_clone().expect("a descriptor");
+            let _ = io::copy(&mut socket, &mut answers);
+            let _ = answers.shutdown(std::net::Shutdown::Write);
+        });
+        let proxy = Proxy::start(port, plan, 1).expect("a proxy");
+        let mut client = crate::peer::connect(proxy.port).expect("the proxy accepts");
+        client.write_all(sent).expect("open");
+        // A proxy that has reset the connection refuses this.
+        let _ = client.shutdown(std::net::Shutdown::Write);
+        let (mut came, mut block) = (Vec::new(), [0; 100]);
+        loop {
+            match client.read(&mut block) {
+                Ok(0) => return (came, Ok(())),
+                Ok(n) => came.extend_from_slice(&block[..n]),
+                Err(error) => return (came, Err(error)),
+            }
+        }
+    }
+
+    fn plan(fate: Fate, pace: Pace) -> Plan {
+        Plan { fate, pace }
+    }
+
+    #[test]
+    fn every_byte_passes_in_order_however_it_is_split() {
+        let sent = Random::new(3).bytes(2_000);
+        for pace in [Pace::Whole, Pace::OneByte, Pace::Split { most: 7, stall: 500 }] {
+            let (came, end) = echoed(plan(Fate::Kept, pace), &sent);
+            assert!(came == sent && end.is_ok(), "{pace:?}: {} bytes, {end:?}", came.len());
+        }
+    }
+
+    #[test]
+    fn a_flip_changes_one_bit_of_the_byte_that_is_meant() {
+        let sent = Random::new(4).bytes(500);
+        for (way, pace) in [(Way::ToServer, Pace::OneByte), (Way::ToClient, Pace::Whole)] {
+            let (came, _) = echoed(plan(Fate::Flipped { way, at: 321 }, pace), &sent);
+            let wrong: Vec<usize> = (0..sent.len()).filter(|&at| came.get(at) != sent.get(at)).collect();
+            assert_eq!((came.len(), wrong), (500, vec![321]));
+            assert_eq!((came[321] ^ sent[321]).count_ones(), 1);
+        }
+    }
+
+    #[test]
+    fn an_end_comes_after_so_many_bytes_and_a_reset_is_one() {
+        let sent = Random::new(5).bytes(500);
+        let (came, end) = echoed(plan(Fate::Ended { way: Way::ToServer, after: 200 }, Pace::Whole), &sent);
+        assert!(came == sent[..200] && end.is_ok(), "{} bytes, {end:?}", came.len());
+        let (came, end) = echoed(plan(Fate::Reset { way: Way::ToClient, after: 200 }, Pace::OneByte), &sent);
+        assert!(sent.starts_with(&came) && came.len() <= 200, "{} bytes", came.len());
+        assert_eq!(end.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
+    }
+}

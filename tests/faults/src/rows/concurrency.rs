@@ -22,7 +22,6 @@ pub(super) fn k1(context: &Context) -> Result<Outcome> {
         ("LOOM_MAX_BRANCHES", "10000"),
         ("RUSTFLAGS", "--cfg millstream_loom"),
         ("CARGO_TARGET_DIR", target.to_str().ok_or("a path without a name")?),
-        ("LOOM_LOG", "0"),
     ];
     let args = ["--package", "millstream", "--release", "--lib", "--locked", "loom_models"];
     cargo_tests(&mut tally, &env, &args)?;

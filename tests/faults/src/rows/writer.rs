@@ -184,7 +184,7 @@ pub(super) fn w3(context: &Context) -> Result<Outcome> {
 /// W4: buffers that change after the write, and exports of any shape. Rust's borrows leave only what is copied late.
 pub(super) fn w4(context: &Context) -> Result<Outcome> {
     let mut tally = Tally::default();
-    let rounds = context.scaled(300, 10);
+    let rounds = context.scaled(100, 5);
     let mut random = Random::new(context.seed);
     let mut mismatches = 0;
     for _ in 0..rounds {
