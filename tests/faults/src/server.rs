@@ -94,6 +94,8 @@ impl Server {
         let (program, args) = line.split_first().ok_or("no program")?;
         let mut child = Command::new(program)
             .args(args)
+            // What it says is counted in lines.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use millstream::{ServeError, ServerOptions, StreamReader, StreamWriter};
 
@@ -73,16 +73,21 @@ async fn table(folder: &Path, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// A connector notes the rights of the path whenever it gets through.
+/// A connector tries the path of the server that is about to come, and notes its rights whenever it gets through. No path
+/// is used twice, so rights that are seen after a connect are no later server's.
 async fn race(folder: &Path, runs: usize, tally: &mut Tally) -> Result<usize> {
-    let path = folder.join("raced");
-    let over = Arc::new(AtomicBool::new(false));
+    let path_of = {
+        let folder = folder.to_owned();
+        move |number: usize| folder.join(format!("raced-{number}"))
+    };
+    let (turn, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let (tell, tries) = std::sync::mpsc::channel();
     let connector = std::thread::spawn({
-        let (path, over) = (path.clone(), Arc::clone(&over));
+        let (path_of, turn, over) = (path_of.clone(), Arc::clone(&turn), Arc::clone(&over));
         move || {
             let (mut early, mut through) = (0, 0_u64);
             while !over.load(Ordering::Relaxed) {
+                let path = path_of(turn.load(Ordering::Relaxed));
                 // The race may be over.
                 let _ = tell.send(());
                 if UnixStream::connect(&path).is_ok() {
@@ -95,9 +100,10 @@ async fn race(folder: &Path, runs: usize, tally: &mut Tally) -> Result<usize> {
             (early, through)
         }
     });
-    for _ in 0..runs {
+    for number in 0..runs {
+        turn.store(number, Ordering::Relaxed);
         tries.recv_timeout(crate::peer::PATIENCE)?;
-        let server = ServerOptions::new().mode(MODE).start_unix(&path, quiet)?;
+        let server = ServerOptions::new().mode(MODE).start_unix(path_of(number), quiet)?;
         tokio::time::sleep(std::time::Duration::from_micros(500)).await;
         end(server).await;
     }
