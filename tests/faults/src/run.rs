@@ -41,7 +41,7 @@ pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
     }
     if let Some(file) = written {
         let old = std::fs::read_to_string(&file)?;
-        std::fs::write(file, table::replaced(&old, &done)?)?;
+        std::fs::write(file, table::replaced(&old, ROWS, &done)?)?;
     }
     let failed = done.iter().any(|(_, outcome)| outcome.tally.failures > 0);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -84,23 +84,22 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// The document with these rows in the place of their old ones; the others stay. Rows that it does not have come at the
-/// end of its table.
-pub(crate) fn replaced(document: &str, done: &[(&Row, Outcome)]) -> Result<String> {
+/// The document with these outcomes in its table. Of rows that were not run, the old lines stay; those that never were say
+/// so.
+pub(crate) fn replaced(document: &str, rows: &[Row], done: &[(&Row, Outcome)]) -> Result<String> {
     let (before, rest) = document.split_once(BEGIN).ok_or("the document has no place for the table")?;
     let (old, after) = rest.split_once(END).ok_or("the document's table has no end")?;
-    let mut lines: Vec<String> = old.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
-    if lines.is_empty() {
-        lines.extend(head().lines().map(str::to_owned));
-    }
-    for (row, outcome) in done {
-        let (start, new) = (format!("| {} |", row.id), line(row, outcome));
-        match lines.iter_mut().find(|line| line.starts_with(&start)) {
-            Some(old) => *old = new,
-            None => lines.push(new),
-        }
-    }
-    Ok(format!("{before}{BEGIN}\n{}\n{END}{after}", lines.join("\n")))
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let start = format!("| {} |", row.id);
+            let new =
+                done.iter().find(|(done, _)| done.id == row.id).map(|(row, outcome)| line(row, outcome));
+            let old = || old.lines().find(|line| line.starts_with(&start)).map(str::to_owned);
+            new.or_else(old).unwrap_or_else(|| line(row, &Outcome::not_run("nobody has run it yet")))
+        })
+        .collect();
+    Ok(format!("{before}{BEGIN}\n{}\n{}\n{END}{after}", head(), lines.join("\n")))
 }
 
 const BEGIN: &str = "<!-- table: written by `make faults WRITE=1` -->";
@@ -118,19 +117,22 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_run_again_replaces_its_line_and_leaves_the_others() {
-        let (one, two) = (row("R1"), row("R11"));
+    fn a_row_that_is_run_again_replaces_its_line_and_the_others_stay_in_order() {
+        let rows = [row("R1"), row("R11"), row("R2")];
         let empty = format!("before\n{BEGIN}\n{END}\nafter\n");
         let outcome = |figure: &str| Outcome::ours(Tally { runs: 1, ..Tally::default() }, figure);
-        let both = replaced(&empty, &[(&one, outcome("old")), (&two, outcome("kept"))]).unwrap();
-        let again = replaced(&both, &[(&one, outcome("new | divided"))]).unwrap();
+        let both = [(&rows[1], outcome("kept")), (&rows[0], outcome("old"))];
+        let both = replaced(&empty, &rows, &both).unwrap();
+        let again = replaced(&both, &rows, &[(&rows[0], outcome("new | divided"))]).unwrap();
         assert!(again.starts_with("before\n") && again.ends_with("\nafter\n"), "{again}");
         assert!(
             again.contains("new / divided") && again.contains("kept") && !again.contains("old"),
             "{again}"
         );
-        assert_eq!(again.matches("| row |").count(), 1);
-        assert!(replaced("no table", &[]).is_err());
+        let order: Vec<_> =
+            ["| row |", "| R1 |", "| R11 |", "| R2 | what | | | not run"].map(|text| again.find(text)).into();
+        assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{again}");
+        assert!(replaced("no table", &rows, &[]).is_err());
     }
 
     #[test]

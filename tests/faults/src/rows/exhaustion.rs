@@ -169,7 +169,7 @@ pub(super) fn e3(context: &Context) -> Result<Outcome> {
         drop(flooder);
         let (alone, flooded) = (percentile(&mut alone, 99), percentile(&mut flooded, 99));
         let times = ratio(alone, flooded);
-        tally.check(flooded < MOST_FLOODED, || format!("a quiet p99 of {flooded:?}"));
+        tally.check(flooded < MOST_FLOODED.max(alone * 10), || format!("a quiet p99 of {flooded:?}"));
         let rate = sent as f64 / length.as_secs_f64() / 1_048_576.0;
         Ok(format!(
             "p99 {} alone, {} flooded ({times:.1} x, {rate:.0} MiB/s of flood)",
@@ -181,5 +181,5 @@ pub(super) fn e3(context: &Context) -> Result<Outcome> {
 
 /// More than one block of the copy, less than what stops the writer.
 const COPIED: usize = 60_000;
-/// On two cores the flooder itself takes one. What is judged is that nobody starves.
+/// On two cores the flooder itself takes one. What is judged is that nobody starves, on a busy machine too.
 const MOST_FLOODED: Duration = Duration::from_millis(100);
