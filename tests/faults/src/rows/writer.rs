@@ -27,6 +27,7 @@ pub(super) fn w1(context: &Context) -> Result<Outcome> {
             if work == "fill-lines" && subject == Subject::Tokio {
                 continue;
             }
+            let name = if work == "fill" { "write" } else { "writelines" };
             let server = Server::start(context, subject, &Setup::work(work))?;
             let before = server.process.restart_peak()?;
             let sockets: Vec<_> = (0..peers).map(|_| connect_with_a_small_buffer(server.port)).collect();
@@ -39,7 +40,7 @@ pub(super) fn w1(context: &Context) -> Result<Outcome> {
                     Err(_) if !subject.is_ours() => {
                         let rise = server.process.peak()?.saturating_sub(before);
                         figures
-                            .push(format!("{work}: drain never waits, RSS +{} in {patience:?}", size(rise)));
+                            .push(format!("{name}: drain never waits, RSS +{} in {patience:?}", size(rise)));
                         return Ok(figures.join("; "));
                     }
                     Err(error) => return Err(error),
@@ -54,7 +55,6 @@ pub(super) fn w1(context: &Context) -> Result<Outcome> {
                 let woken = socket.and_then(|mut socket| Ok(socket.read_exact(&mut bytes)?));
                 tally.check(woken.is_ok(), || format!("{work} does not go on: {woken:?}"));
             }
-            let name = if work == "fill" { "write" } else { "writelines" };
             figures.push(format!("{name}: {} queued, RSS +{} a peer", size(peak), size(rise)));
         }
         Ok(figures.join("; "))
