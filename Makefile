@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak bench-rust bench-rust-quick bench-tls bench-tls-quick bench-python bench-python-quick doc
+.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak faults faults-sweep bench-rust bench-rust-quick bench-tls bench-tls-quick bench-python bench-python-quick doc
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -50,6 +50,16 @@ SOAK_SECONDS ?= 3600
 soak: ## connections through a proxy that splits, stalls, ends and resets, plain and over TLS, for SOAK_SECONDS (1 h)
 	MILLSTREAM_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --release --package millstream --locked --test tls_soak \
 		-- --nocapture
+
+FAULTS_SIZE ?= full
+faults: ## each row of the fault table with its figure beside asyncio's and tokio's (ROWS="R1 W2", FAULTS_SIZE=small, WRITE=1, JSON=FILE)
+	$(CARGO) build --release --package millstream-faults --locked
+	target/release/millstream-faults run $(ROWS) --size $(FAULTS_SIZE) $(if $(WRITE),--write docs/faults.md) \
+		$(if $(JSON),--json $(JSON))
+
+faults-sweep: ## the k-th accept, receive, send, connect, epoll_ctl fails, for each k until none does (strace)
+	$(CARGO) build --release --package millstream-faults --locked
+	target/release/millstream-faults sweep
 
 bench-rust: ## line echo and bulk beside hand-written epoll and plain tokio; about 4 min on an idle machine
 	$(CARGO) build --release --package millstream-bench --locked
