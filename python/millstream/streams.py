@@ -386,6 +386,11 @@ class StreamWriter(_core.WriterBase):
             return
         if not closing:
             if self._loop.is_closed():
+                # Its last turn may have ended before what was written in it could leave.
+                try:
+                    self.flush()
+                except Exception:  # noqa: BLE001 - a finalizer has nobody to tell
+                    pass
                 warnings.warn("loop is closed", ResourceWarning)
             else:
                 self.close()

@@ -3,10 +3,11 @@
 use millstream_core::Failure;
 use pyo3::exceptions::{PyException, PyOSError, PyStopIteration, PyValueError};
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
+
+use crate::Lock;
 
 /// The end of an awaitable, with its result.
 #[inline]
@@ -21,39 +22,62 @@ pub(crate) fn stop(value: Py<PyAny>) -> PyErr {
 /// last such result until the next one.
 #[inline]
 pub(crate) fn set_stop(py: Python<'_>, value: Py<PyAny>) {
-    static KEPT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static KEPT: Lock<Option<Py<PyAny>>> = Lock::new(None);
     let is_short = value.cast_bound::<PyBytes>(py).is_ok_and(|bytes| bytes.as_bytes().len() <= KEPT_LEN);
-    let kept = if is_short { KEPT.get_or_try_init(py, || new_stop(py)).ok() } else { None };
-    // SAFETY: this thread is attached, as the token shows, and all objects are alive during the calls. Whatever is done to
-    // the kept exception is done while ours is the only reference to it, so nobody sees it change; it is a `StopIteration`
-    // itself and no subclass, so it has that layout, in which `value` is owned. What it held before is short bytes, which
-    // run no code when they go. `restore` takes over a reference that is made for it. The last call takes references of
-    // its own; a result is never a tuple or an exception, which it would unpack.
+    if is_short {
+        let mut slot = KEPT.lock();
+        if let Some(kept) = &*slot
+            && is_as_new(py, kept)
+        {
+            // SAFETY: this thread is attached, as the token shows, and ours is the only reference to the exception, so nobody
+            // sees it change; it is a `StopIteration` itself and no subclass, so it has that layout, in which `value` is
+            // owned. What it held before is bytes or `None`, as was just looked at, and runs no code when it goes.
+            // `restore` takes over a reference that is made for it.
+            #[allow(unsafe_code)]
+            unsafe {
+                let stop = kept.as_ptr().cast::<ffi::PyStopIterationObject>();
+                ffi::Py_XDECREF(std::mem::replace(&mut (*stop).value, value.into_ptr()));
+                restore(kept.clone_ref(py).into_ptr());
+            }
+            return;
+        }
+        // Someone has it, or has changed it: the next one is new. Dropping it may run code, so not under the lock.
+        let old = slot.take();
+        drop(slot);
+        drop(old);
+        let new = py.get_type::<PyStopIteration>().call0().ok();
+        let old = std::mem::replace(&mut *KEPT.lock(), new.map(|new| new.into_any().unbind()));
+        drop(old);
+    }
+    // SAFETY: this thread is attached; both objects are alive during the call, which takes references of its own. A result
+    // is never a tuple or an exception, which would be unpacked.
     #[allow(unsafe_code)]
     unsafe {
-        if let Some(kept) = kept
-            && ffi::Py_REFCNT(kept.as_ptr()) == 1
-        {
-            let stop = kept.as_ptr().cast::<ffi::PyStopIterationObject>();
-            let travelled = !(*stop).traceback.is_null() || !(*stop).context.is_null();
-            if !travelled {
-                let old = std::mem::replace(&mut (*stop).value, value.into_ptr());
-                ffi::Py_XDECREF(old);
-                return restore(kept.clone_ref(py).into_ptr());
-            }
-            forget_travels(kept.bind(py));
-        }
         ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr());
     }
 }
 
-/// Someone took a step of a read by hand, and let the exception pass through frames, which it remembers.
-#[cold]
-fn forget_travels(kept: &Bound<'_, PyAny>) {
-    let py = kept.py();
-    for name in [intern!(py, "__traceback__"), intern!(py, "__context__")] {
-        // It cannot fail for an exception; if it did, this one would only not be used again.
-        let _ = kept.setattr(name, py.None());
+/// Whether the kept exception is nobody else's, and nobody has left anything in it: one that passed through frames by hand
+/// remembers them, and whoever caught it may have set any of its attributes.
+#[inline]
+fn is_as_new(_: Python<'_>, kept: &Py<PyAny>) -> bool {
+    // SAFETY: the global lock is held, the object is alive and a `StopIteration` itself, whose value is never null once it was
+    // made, nor are its arguments, a tuple; the other fields are null or alive.
+    #[allow(unsafe_code)]
+    unsafe {
+        let stop = &*kept.as_ptr().cast::<ffi::PyStopIterationObject>();
+        #[cfg(Py_3_11)]
+        let has_notes = !stop.notes.is_null();
+        #[cfg(not(Py_3_11))]
+        let has_notes = false;
+        ffi::Py_REFCNT(kept.as_ptr()) == 1
+            && stop.traceback.is_null()
+            && stop.context.is_null()
+            && stop.cause.is_null()
+            && stop.dict.is_null()
+            && !has_notes
+            && (stop.value == ffi::Py_None() || ffi::PyBytes_CheckExact(stop.value) != 0)
+            && ffi::PyTuple_Size(stop.args) == 0
     }
 }
 
@@ -72,10 +96,6 @@ unsafe fn restore(exception: *mut ffi::PyObject) {
         let kind = ffi::Py_NewRef(ffi::PyExc_StopIteration);
         ffi::PyErr_Restore(kind, exception, std::ptr::null_mut());
     }
-}
-
-fn new_stop(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    Ok(py.get_type::<PyStopIteration>().call0()?.into_any().unbind())
 }
 
 /// Longer results are not worth keeping.

@@ -1,9 +1,8 @@
 //! What was written and not sent: the core's queue, corked, and the loop's turn at whose end everything leaves.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use millstream_core::WriteQueue;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -26,6 +25,9 @@ pub(crate) struct Outbox {
     more_to_answer: AtomicBool,
     /// `drain` has yet to look at the transport's limits since the queue began to fill.
     unchecked: AtomicBool,
+    /// The transport's high watermark when that was last looked at, and whether more than that is queued.
+    high_mark: AtomicUsize,
+    is_above: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,8 @@ struct State {
     fresh: bool,
     /// The loop has been asked to flush at the end of its turn.
     scheduled: bool,
+    /// What the transport refused queued bytes with when no writer was there to be told: the next one is.
+    failure: Option<Py<PyAny>>,
 }
 
 impl Outbox {
@@ -55,16 +59,25 @@ impl Outbox {
         let mut state = this.state.lock();
         // The first message of a turn leaves at once if it answers the only request there is: gathering would gain
         // nothing and cost a callback at the end of the turn.
+        if state.failure.is_some() {
+            drop(state);
+            return this.tell_failure(py);
+        }
         let is_first = std::mem::take(&mut state.fresh);
+        // Nor are others surprised who have the transport and write to it, or close it, at any time.
         let now = state.ended
             || !state.corked
-            || (is_first && !this.more_to_answer.load(Ordering::Relaxed))
+            || ((is_first || this.handed_out.load(Ordering::Relaxed))
+                && !this.more_to_answer.load(Ordering::Relaxed))
             || state.queue.admit(data.len()).is_ok_and(|urgency| urgency == millstream_core::Urgency::Now);
         if !now {
             if state.queue.is_empty() {
                 this.unchecked.store(true, Ordering::Relaxed);
             }
             state.queue.push(data);
+            if state.queue.len() > this.high_mark.load(Ordering::Relaxed) {
+                this.is_above.store(true, Ordering::Relaxed);
+            }
             if state.scheduled {
                 return Ok(());
             }
@@ -87,6 +100,39 @@ impl Outbox {
         this.send(py, object, is_first)
     }
 
+    /// What could not be sent in the background is told once.
+    #[cold]
+    fn tell_failure(&self, py: Python<'_>) -> PyResult<()> {
+        let failure = self.state.lock().failure.take();
+        match failure {
+            Some(failure) => Err(PyErr::from_value(failure.into_bound(py))),
+            None => Ok(()),
+        }
+    }
+
+    /// Flushes where no writer waits for the result: the next write or drain is told what went wrong. Only a wish to end
+    /// comes out at once.
+    #[inline]
+    pub(crate) fn flush_in_background(&self, py: Python<'_>) -> PyResult<()> {
+        let Err(error) = self.flush(py) else { return Ok(()) };
+        if errors::is_interrupt(py, &error) {
+            return Err(error);
+        }
+        self.alert();
+        let failure = error.into_value(py).into_any();
+        let mut state = self.state.lock();
+        let unneeded = if state.failure.is_none() { state.failure.replace(failure) } else { Some(failure) };
+        drop(state);
+        drop(unneeded);
+        Ok(())
+    }
+
+    /// As a writer's own call: what went wrong before is told first.
+    pub(crate) fn flush_and_tell(&self, py: Python<'_>) -> PyResult<()> {
+        self.tell_failure(py)?;
+        self.flush(py)
+    }
+
     /// The reader is about to wait: everything leaves, and what comes next is a turn's first.
     #[inline]
     pub(crate) fn turn_over(&self, py: Python<'_>) -> PyResult<()> {
@@ -96,7 +142,7 @@ impl Outbox {
             return Ok(());
         }
         drop(state);
-        self.flush(py)
+        self.flush_in_background(py)
     }
 
     pub(crate) fn set_more_to_answer(&self, more: bool) {
@@ -121,6 +167,7 @@ impl Outbox {
         // Whoever waits for room waits for the transport's, which has a queue of its own.
         let _ = state.queue.advance(len);
         drop(state);
+        self.is_above.store(false, Ordering::Relaxed);
         match self.send(py, data.as_any(), false) {
             // Written while there was a connection, and lost with it: as in silence as from a transport's own queue.
             Err(error) if !errors::is_interrupt(py, &error) && self.is_closing(py) => {
@@ -140,7 +187,8 @@ impl Outbox {
     /// One write of the transport's. After all but a turn's first, looks whether that has closed it: a task that writes
     /// and drains without end would not hear of it otherwise.
     fn send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, is_first: bool) -> PyResult<()> {
-        let Some(transport) = self.transport(py) else { return Ok(()) };
+        // Without one, it fails as asyncio does.
+        let transport = self.transport(py).unwrap_or_else(|| py.None());
         let transport = transport.bind(py);
         transport.call_method1(intern!(py, "write"), (data,))?;
         if !is_first && transport.call_method0(intern!(py, "is_closing"))?.is_truthy()? {
@@ -183,6 +231,9 @@ impl Outbox {
             self.alert();
             return Ok(false);
         }
+        if self.is_above.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
         if !self.unchecked.load(Ordering::Relaxed) {
             return Ok(true);
         }
@@ -192,10 +243,9 @@ impl Outbox {
         let transport = state.transport.as_ref().map(|transport| transport.clone_ref(py));
         drop(state);
         let Some(transport) = transport else { return Ok(false) };
-        if queued > 0 && high_mark(transport.bind(py))?.is_some_and(|high| queued > high) {
-            return Ok(false);
-        }
-        Ok(true)
+        let high = high_mark(transport.bind(py))?.unwrap_or(usize::MAX);
+        self.high_mark.store(high, Ordering::Relaxed);
+        Ok(queued <= high)
     }
 
     /// The transport is given to the program: `drain` has to look whether that has closed it.
@@ -232,12 +282,15 @@ impl Outbox {
                 ended: false,
                 fresh: true,
                 scheduled: false,
+                failure: None,
             }),
             link,
             attention: AtomicBool::new(false),
             handed_out: AtomicBool::new(false),
             more_to_answer: AtomicBool::new(false),
             unchecked: AtomicBool::new(false),
+            high_mark: AtomicUsize::new(usize::MAX),
+            is_above: AtomicBool::new(false),
         }
     }
 
@@ -245,12 +298,13 @@ impl Outbox {
         visit.call(&self.link)?;
         let Some(state) = self.state.try_lock() else { return Ok(()) };
         visit.call(&state.transport)?;
+        visit.call(&state.failure)?;
         visit.call(&state.event_loop)
     }
 
     fn __clear__(&self) {
         let mut state = self.state.lock();
-        let old = (state.transport.take(), state.event_loop.take());
+        let old = (state.transport.take(), state.event_loop.take(), state.failure.take());
         drop(state);
         drop(old);
     }
@@ -266,24 +320,18 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// A view of the buffer to receive into.
-    pub(crate) fn lend(&self, py: Python<'_>) -> PyResult<Py<PyMemoryView>> {
+    /// A view of the buffer to receive into, and the buffer.
+    pub(crate) fn lend(&self, py: Python<'_>) -> PyResult<(Py<PyMemoryView>, Py<Scratch>)> {
         if let Some(lent) = &*self.scratch.lock()
-            && !lent.is_held(py)
+            && lent.is_free(py)
         {
-            return Ok(lent.view(py));
+            return Ok((lent.view(py), lent.memory(py)));
         }
         let lent = Lent::new(py)?;
-        let view = lent.view(py);
+        let both = (lent.view(py), lent.memory(py));
         let old = self.scratch.lock().replace(lent);
         drop(old);
-        Ok(view)
-    }
-
-    /// The buffer that was lent last.
-    pub(crate) fn memory(&self, py: Python<'_>) -> PyResult<Py<Scratch>> {
-        let memory = self.scratch.lock().as_ref().map(|lent| lent.memory(py));
-        memory.ok_or_else(|| PyRuntimeError::new_err("buffer_updated() without get_buffer()"))
+        Ok(both)
     }
 
     fn schedule(
@@ -296,7 +344,10 @@ impl Link {
         waiting.push(outbox.clone_ref(py));
         let is_first = waiting.len() == 1;
         drop(waiting);
-        if is_first && let Err(error) = event_loop.call_method1(intern!(py, "call_soon"), (slf,)) {
+        if !is_first {
+            return Ok(());
+        }
+        if let Err(error) = event_loop.call_method1(intern!(py, "call_soon"), (slf,)) {
             // A closed loop has no turns any more.
             let flushed = slf.get().flush_all(py);
             return if errors::is_interrupt(py, &error) { Err(error) } else { flushed };

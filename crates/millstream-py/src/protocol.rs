@@ -12,6 +12,7 @@ use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple, PyWeakrefMethods, PyWe
 use crate::Lock;
 use crate::outbox::Link;
 use crate::reader::ReaderBase;
+use crate::scratch::Scratch;
 
 /// What `StreamReaderProtocol` inherits: everything that is done often.
 #[pyclass(frozen, subclass, module = "millstream._core")]
@@ -23,6 +24,8 @@ pub(crate) struct ProtocolBase {
     direct: AtomicBool,
     reader: Lock<Option<Py<PyWeakrefReference>>>,
     link: OnceLock<Py<Link>>,
+    /// What the transport was lent last, and receives into.
+    lent: Lock<Option<Py<Scratch>>>,
 }
 
 impl ProtocolBase {
@@ -50,17 +53,27 @@ impl ProtocolBase {
             direct: AtomicBool::new(false),
             reader: Lock::new(None),
             link: OnceLock::new(),
+            lent: Lock::new(None),
         }
     }
 
     fn get_buffer(&self, py: Python<'_>, _sizehint: Bound<'_, PyAny>) -> PyResult<Py<PyMemoryView>> {
-        self.link()?.get().lend(py)
+        let (view, memory) = self.link()?.get().lend(py)?;
+        let mut lent = self.lent.lock();
+        if !lent.as_ref().is_some_and(|lent| lent.is(&memory)) {
+            let old = lent.replace(memory);
+            drop(lent);
+            drop(old);
+        }
+        Ok(view)
     }
 
     fn buffer_updated(slf: &Bound<'_, Self>, nbytes: usize) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let memory = this.link()?.get().memory(py)?;
+        let memory = this.lent.lock().as_ref().map(|memory| memory.clone_ref(py));
+        let memory =
+            memory.ok_or_else(|| PyRuntimeError::new_err("buffer_updated() without get_buffer()"))?;
         if this.direct.load(Ordering::Relaxed) {
             let Some(reader) = this.reader(py) else { return Ok(()) };
             if let Ok(reader) = reader.cast::<ReaderBase>() {

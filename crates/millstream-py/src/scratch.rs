@@ -3,6 +3,7 @@
 
 use std::cell::UnsafeCell;
 use std::ffi::c_int;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
@@ -14,6 +15,8 @@ use pyo3::types::PyMemoryView;
 #[derive(Debug)]
 pub(crate) struct Scratch {
     data: Box<[UnsafeCell<u8>]>,
+    /// Views that were made and not released.
+    exports: AtomicUsize,
 }
 
 // SAFETY: the bytes are read and written only by threads that are attached to an interpreter with a global lock (the
@@ -43,7 +46,18 @@ impl Scratch {
                 flags,
             )
         };
-        if result == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+        if result != 0 {
+            return Err(PyErr::fetch(slf.py()));
+        }
+        slf.get().exports.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// # Safety
+    /// Called by CPython once for each view that was made.
+    #[allow(unsafe_code)]
+    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
+        self.exports.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -73,7 +87,7 @@ pub(crate) struct Lent {
 impl Lent {
     pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {
         let data = (0..SCRATCH_LEN).map(|_| UnsafeCell::new(0)).collect();
-        let scratch = Py::new(py, Scratch { data })?;
+        let scratch = Py::new(py, Scratch { data, exports: AtomicUsize::new(0) })?;
         let view = PyMemoryView::from(scratch.bind(py).as_any())?.unbind();
         Ok(Self { scratch, view })
     }
@@ -82,13 +96,13 @@ impl Lent {
         self.view.clone_ref(py)
     }
 
-    /// Whether someone else still holds the view: a loop that receives in the background, for one.
-    pub(crate) fn is_held(&self, py: Python<'_>) -> bool {
-        let _ = py;
+    /// Whether the view can be lent once more: nobody else still holds it (a loop that receives in the background, for one),
+    /// and nobody has released it.
+    pub(crate) fn is_free(&self, _: Python<'_>) -> bool {
         // SAFETY: the object is alive, for we hold a reference, and the global lock is held.
         #[allow(unsafe_code)]
         let references = unsafe { ffi::Py_REFCNT(self.view.as_ptr()) };
-        references > 1
+        references == 1 && self.scratch.get().exports.load(Ordering::Relaxed) == 1
     }
 
     pub(crate) fn memory(&self, py: Python<'_>) -> Py<Scratch> {

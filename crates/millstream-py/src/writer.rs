@@ -167,7 +167,7 @@ impl WriterBase {
 
     /// Sends what is queued.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        self.parts()?.outbox.get().flush(py)
+        self.parts()?.outbox.get().flush_and_tell(py)
     }
 
     /// Whether messages are gathered (the default) or each is sent at once.
@@ -187,10 +187,10 @@ impl WriterBase {
     /// Sends what is queued; from here on everything goes to the transport as it comes.
     fn _end(&self, py: Python<'_>) -> PyResult<()> {
         let outbox = self.parts()?.outbox.get();
-        outbox.flush(py)?;
+        let flushed = outbox.flush_in_background(py);
         outbox.end();
         outbox.alert();
-        Ok(())
+        flushed
     }
 
     #[getter]
@@ -199,9 +199,12 @@ impl WriterBase {
     }
 
     #[setter(_transport)]
-    fn set_transport(&self, transport: Option<Py<PyAny>>) -> PyResult<()> {
-        self.parts()?.outbox.get().set_transport(transport);
-        Ok(())
+    fn set_transport(&self, py: Python<'_>, transport: Option<Py<PyAny>>) -> PyResult<()> {
+        let outbox = self.parts()?.outbox.get();
+        // What was written before belongs to the old one.
+        let flushed = outbox.flush_in_background(py);
+        outbox.set_transport(transport);
+        flushed
     }
 
     /// With what was written before on its way: who writes to it directly, writes behind that.
