@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import copy
 import socket
 import sys
 import warnings
@@ -107,11 +106,17 @@ class FlowControlMixin(asyncio.Protocol):
 
 def _own(exc):
     """An exception object for one waiter alone: those who raise one object from several places spoil its traceback."""
+    cls = type(exc)
     try:
-        mine = copy.copy(exc)
-    except Exception:  # noqa: BLE001 - whatever a foreign class does when it is copied
-        return exc
-    if type(mine) is not type(exc):
+        # Its constructor has run once already, and might not take its own results.
+        mine = cls.__new__(cls, *exc.args)
+        if type(mine) is not cls or mine is exc:
+            return exc
+        mine.args = exc.args
+        mine.__dict__.update(exc.__dict__)
+        if str(mine) != str(exc):  # what it says is kept where nobody else can see it
+            return exc
+    except Exception:  # noqa: BLE001 - whatever a foreign class does when it is made
         return exc
     mine.__cause__ = exc.__cause__
     mine.__context__ = exc.__context__

@@ -116,7 +116,7 @@ pub(crate) fn overrun(py: Python<'_>, found: bool, consumed: usize) -> PyErr {
 /// What `readline` makes of it.
 pub(crate) fn line_overrun(py: Python<'_>, found: bool, consumed: usize) -> PyErr {
     let error = PyValueError::new_err(overrun_text(found));
-    let context = overrun(py, found, consumed);
+    let context = chained(py, overrun(py, found, consumed));
     // As `raise` does inside of an `except`.
     if let Err(failed) = error.value(py).setattr("__context__", context.value(py)) {
         return failed;
@@ -164,4 +164,19 @@ fn raise<'py, A: pyo3::call::PyCallArgs<'py>>(
         })
         .and_then(|class| class.bind(py).call1(args));
     made.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// The error with the exception that is being handled as its context, as `raise` does it: what is returned from here is
+/// otherwise set as it is.
+#[cold]
+pub(crate) fn chained(py: Python<'_>, error: PyErr) -> PyErr {
+    let kind = error.get_type(py);
+    let value = error.into_value(py);
+    // SAFETY: this thread is attached, as the token shows; both are alive, the one is an exception and the other its class;
+    // the call takes references of its own.
+    #[allow(unsafe_code)]
+    unsafe {
+        ffi::PyErr_SetObject(kind.as_ptr(), value.as_ptr());
+    }
+    PyErr::fetch(py)
 }

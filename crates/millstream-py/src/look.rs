@@ -123,17 +123,20 @@ fn put(view: &Bound<'_, PyAny>, data: Py<PyBytes>) -> PyResult<Py<PyAny>> {
 /// The result of a read.
 #[inline]
 pub(crate) fn finish(py: Python<'_>, step: Step) -> PyResult<Py<PyAny>> {
-    Err(match step {
+    let error = match step {
         Step::Bytes(bytes) => return Ok(bytes.into_any()),
         Step::Into(view, bytes) => return put(view.bind(py), bytes),
-        Step::NoMore => PyStopAsyncIteration::new_err(()),
+        Step::NoMore => return Err(PyStopAsyncIteration::new_err(())),
         Step::Lines(lines) => return Ok(PyList::new(py, lines)?.into_any().unbind()),
         Step::Incomplete { partial, expected } => errors::incomplete(py, &partial, expected),
-        Step::Overrun { found, consumed, of_line: true } => errors::line_overrun(py, found, consumed),
+        Step::Overrun { found, consumed, of_line: true } => {
+            return Err(errors::line_overrun(py, found, consumed));
+        }
         Step::Overrun { found, consumed, of_line: false } => errors::overrun(py, found, consumed),
         Step::Bad(text) => PyValueError::new_err(text),
         Step::Raise(exception) => PyErr::from_value(exception.into_bound(py)),
         Step::Failed(failure) => errors::failed(&failure),
         Step::Wait => PyRuntimeError::new_err("a read was finished while it waits"),
-    })
+    };
+    Err(errors::chained(py, error))
 }

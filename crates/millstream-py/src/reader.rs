@@ -6,7 +6,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyTuple, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyMemoryView, PyTuple, PyType};
 
 use crate::Lock;
 use crate::kind::Kind;
@@ -78,6 +78,13 @@ impl State {
         self.flow(py, waits)
     }
 
+    /// The transport was to be paused and was not.
+    fn unpaused(&mut self) {
+        self.paused = false;
+        // A read that waits always resumes: the buffer then holds that it is not paused.
+        let _ = self.buffer.flow(true);
+    }
+
     /// Whether there is more to read, for the writer to know.
     #[inline]
     pub(crate) fn tell_writer(&self) {
@@ -114,10 +121,16 @@ impl State {
         self.waiter.take()
     }
 
+    /// Whether a read waits on this future, and nobody woke it.
+    #[inline]
+    pub(crate) fn waits_for(&self, future: &Py<PyAny>) -> bool {
+        self.waiter.as_ref().is_some_and(|waiter| waiter.is(future))
+    }
+
     /// The read that waits on this future does so no more. Returns the reader's own reference, to be dropped without the
     /// lock.
     pub(crate) fn forget(&mut self, future: &Py<PyAny>) -> Option<Py<PyAny>> {
-        if self.waiter.as_ref().is_some_and(|waiter| waiter.is(future)) {
+        if self.waits_for(future) {
             self.wanted = None;
             return self.waiter.take();
         }
@@ -167,17 +180,29 @@ impl ReaderBase {
                 let Err(error) = transport.bind(py).call_method0(intern!(py, "pause_reading")) else {
                     return Ok(());
                 };
+                let mut state = self.state.lock();
+                state.unpaused();
                 if !error.is_instance_of::<PyNotImplementedError>(py) {
+                    // It goes on bringing bytes: it is asked again.
                     return Err(error);
                 }
                 // It cannot be paused: all there is has to be buffered, and it is not asked again.
-                let mut state = self.state.lock();
-                state.paused = false;
                 let forgotten = state.transport.take();
                 drop(state);
                 drop(forgotten);
                 Ok(())
             }
+        }
+    }
+
+    /// As `tell`, behind a read. That the transport cannot be paused is no concern of the read's, which has its bytes: the
+    /// next arrival asks again, and fails.
+    #[inline]
+    pub(crate) fn tell_behind_a_read(&self, py: Python<'_>, tell: Tell) -> PyResult<()> {
+        let pauses = matches!(tell, Tell::Pause(_));
+        match self.tell(py, tell) {
+            Err(error) if pauses && !crate::errors::is_interrupt(py, &error) => Ok(()),
+            result => result,
         }
     }
 
@@ -205,7 +230,13 @@ impl ReaderBase {
     }
 
     pub(crate) fn set_outbox(&self, outbox: Py<Outbox>) {
-        let old = self.state.lock().outbox.replace(outbox);
+        let mut state = self.state.lock();
+        if state.exception.is_some() || state.lost.is_some() {
+            // `drain` raises it.
+            outbox.get().alert();
+        }
+        let old = state.outbox.replace(outbox);
+        drop(state);
         drop(old);
     }
 
@@ -479,8 +510,17 @@ impl ReaderBase {
     }
 
     #[setter(_limit)]
-    fn set_limit(&self, limit: usize) {
-        self.state.lock().buffer.set_limit(limit);
+    fn set_limit(&self, limit: Bound<'_, PyAny>) -> PyResult<()> {
+        let limit = match limit.extract::<isize>() {
+            Ok(limit) => limit,
+            // Whatever compares with numbers, as in the constructor.
+            Err(_) if limit.ge(isize::MAX)? => isize::MAX,
+            Err(_) if limit.lt(1)? => 1,
+            Err(_) => limit.py().get_type::<PyInt>().call1((limit,))?.extract()?,
+        };
+        // Less than one counts as one.
+        self.state.lock().buffer.set_limit(usize::try_from(limit).unwrap_or(0));
+        Ok(())
     }
 
     #[getter]
@@ -524,6 +564,12 @@ impl ReaderBase {
     #[setter(_exception)]
     fn set_exception_attribute(&self, exception: Option<Py<PyAny>>) {
         let mut state = self.state.lock();
+        if exception.is_some()
+            && let Some(outbox) = &state.outbox
+        {
+            // `drain` raises it as well.
+            outbox.get().alert();
+        }
         let old = std::mem::replace(&mut state.exception, exception);
         drop(state);
         drop(old);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use crate::kind::Kind;
 use crate::look::{Step, finish, look};
-use crate::reader::{ReaderBase, Tell, throw_into, wake};
+use crate::reader::{ReaderBase, Tell, throw_into};
 use crate::ready::thrown;
 use crate::{Lock, errors};
 
@@ -41,7 +41,45 @@ struct Job {
 #[derive(Debug, Default)]
 struct Waiting {
     future: Option<Py<PyAny>>,
-    timer: Option<Py<PyAny>>,
+    timer: Option<Timer>,
+}
+
+/// A timer of the loop's, and what it calls.
+#[derive(Debug)]
+struct Timer {
+    handle: Py<PyAny>,
+    expiry: Py<Expiry>,
+}
+
+/// Called at a read's deadline. It knows the future and not the read, so that a read that is forgotten goes at once and
+/// not at its deadline.
+#[pyclass(frozen, module = "millstream._core")]
+#[derive(Debug)]
+pub(crate) struct Expiry {
+    /// Nothing once nobody waits for it any more.
+    future: Lock<Option<Py<PyAny>>>,
+    /// Of the method, for the message.
+    name: &'static str,
+}
+
+#[pymethods]
+impl Expiry {
+    /// The deadline has come.
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let future = self.future.lock().take();
+        if future.is_none() {
+            return Ok(());
+        }
+        let text = format!("{}(): the deadline came before the data", self.name);
+        throw_into(py, future, errors::timed_out(py, &text)?)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.future.try_lock() {
+            Some(future) => visit.call(&*future),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What comes next.
@@ -101,20 +139,49 @@ impl Read {
     /// Goes on.
     #[inline]
     fn step(slf: &Bound<'_, Self>) -> PyResult<Next> {
+        Self::step_unless_awaited(slf, false)
+    }
+
+    /// Goes on. `is_done` says that the future which the read waits on is known to be done, though nobody woke it there.
+    #[inline]
+    fn step_unless_awaited(slf: &Bound<'_, Self>, is_done: bool) -> PyResult<Next> {
         let py = slf.py();
         let this = slf.get();
         if this.finished.load(Ordering::Relaxed) {
-            return Err(PyRuntimeError::new_err("cannot reuse already awaited read"));
+            return Err(reused(py));
         }
         let is_first = !this.waits.load(Ordering::Relaxed);
-        let waited = if is_first { None } else { this.stop_waiting(py)? };
+        let waited = if is_first {
+            None
+        } else {
+            let mut waiting = this.waiting.lock();
+            if waiting.timer.is_none() {
+                waiting.future.take()
+            } else {
+                drop(waiting);
+                if !is_done && this.is_waited_for(py) {
+                    return Self::step_unwoken(slf);
+                }
+                this.stop_waiting(py)?
+            }
+        };
         let mut job = this.job.lock();
         let Some(reader) = job.reader.take() else {
-            return Err(PyRuntimeError::new_err("this read is being awaited already"));
+            drop(job);
+            return Err(awaited_already(py));
         };
         let (step, tell, forgotten, seen) = {
             let mut state = reader.get().state.lock();
-            let forgotten = waited.as_ref().and_then(|waited| state.forget(waited));
+            let unwoken = waited.as_ref().filter(|waited| state.waits_for(waited));
+            if unwoken.is_some() && !is_done {
+                // As if nothing had been touched.
+                drop(state);
+                job.reader = Some(reader);
+                drop(job);
+                this.waiting.lock().future = waited;
+                return Self::step_unwoken(slf);
+            }
+            let forgotten = unwoken.and_then(|future| state.forget(future));
             let step = look(py, &mut state, &job.kind);
             let tell = if let Step::Wait = step {
                 job.reader = Some(reader.clone_ref(py));
@@ -131,46 +198,50 @@ impl Read {
             (step, tell, forgotten, state.buffer.len())
         };
         drop(job);
-        drop(waited);
-        if forgotten.is_some() {
-            this.awaited_twice(py, forgotten, &step)?;
-        }
+        drop((waited, forgotten));
         if let Step::Wait = step {
             return match Self::wait(slf, reader.get(), is_first, seen)? {
                 Some(future) => Ok(Next::Wait(future)),
                 None => Self::step(slf),
             };
         }
-        reader.get().tell(py, tell)?;
+        reader.get().tell_behind_a_read(py, tell)?;
         finish(py, step).map(Next::Done)
     }
 
-    /// This read goes on though nobody woke the future that it waits on: either a stranger completed that, or two await
-    /// the same read. Then the other must not wait for ever.
+    /// This read is to go on though nobody woke the future that it waits on: either that was completed by a stranger or
+    /// cancelled, or two await the same read, and the first is to get what it waits for.
     #[cold]
-    fn awaited_twice(&self, py: Python<'_>, other: Option<Py<PyAny>>, step: &Step) -> PyResult<()> {
-        let Some(future) = &other else { return Ok(()) };
-        if future.bind(py).call_method0(intern!(py, "done"))?.is_truthy()? {
-            return Ok(());
+    fn step_unwoken(slf: &Bound<'_, Self>) -> PyResult<Next> {
+        let py = slf.py();
+        let future = slf.get().waiting.lock().future.as_ref().map(|future| future.clone_ref(py));
+        if let Some(future) = future
+            && !future.bind(py).call_method0(intern!(py, "done"))?.is_truthy()?
+        {
+            return Err(awaited_already(py));
         }
-        if let Step::Wait = step {
-            self.finished.store(true, Ordering::Relaxed);
-        }
-        wake(py, other)?;
-        match step {
-            Step::Wait => Err(PyRuntimeError::new_err("this read is being awaited already")),
-            _ => Ok(()),
-        }
+        Self::step_unless_awaited(slf, true)
+    }
+
+    /// Whether the reader still has the future that this read waits on.
+    fn is_waited_for(&self, py: Python<'_>) -> bool {
+        let Some(reader) = self.reader(py) else { return false };
+        let future = self.waiting.lock().future.as_ref().map(|future| future.clone_ref(py));
+        future.is_some_and(|future| reader.get().state.lock().waits_for(&future))
+    }
+
+    /// Whether it has neither waited nor finished.
+    fn is_fresh(&self) -> bool {
+        !self.waits.load(Ordering::Relaxed) && !self.finished.load(Ordering::Relaxed)
     }
 
     /// There is one reader at a time.
     #[cold]
-    fn busy(&self) -> PyErr {
+    fn busy(&self, py: Python<'_>) -> PyErr {
         self.finished.store(true, Ordering::Relaxed);
         let name = self.job.lock().kind.name();
-        PyRuntimeError::new_err(format!(
-            "{name}() called while another coroutine is already waiting for incoming data"
-        ))
+        let text = format!("{name}() called while another coroutine is already waiting for incoming data");
+        errors::chained(py, PyRuntimeError::new_err(text))
     }
 
     /// The future to wait for. `None` if there is something new since the look that `seen` bytes: a transport that answers
@@ -188,7 +259,7 @@ impl Read {
             let state = reader.state.lock();
             if state.waiter.is_some() {
                 drop(state);
-                return Err(this.busy());
+                return Err(this.busy(py));
             }
             if state.has_news(seen) {
                 return Ok(None);
@@ -201,18 +272,12 @@ impl Read {
         let deadline = this.job.lock().deadline;
         let timer = match deadline {
             None => None,
-            Some(deadline) => {
-                let expire = slf.getattr(intern!(py, "_expire"))?;
-                Some(
-                    reader.event_loop(py)?.call_method1(intern!(py, "call_at"), (deadline, expire))?.unbind(),
-                )
-            }
+            Some(deadline) => Some(this.timer(py, reader, deadline, &future)?),
         };
         let mut waiting = this.waiting.lock();
         waiting.future = Some(future.clone_ref(py));
         waiting.timer = timer;
         drop(waiting);
-        this.waits.store(true, Ordering::Relaxed);
         let question = this.job.lock().kind.question();
         let tell = {
             let mut state = reader.state.lock();
@@ -220,7 +285,14 @@ impl Read {
                 // Another thread was faster.
                 drop(state);
                 this.abandon(py)?;
-                return Err(this.busy());
+                return Err(this.busy(py));
+            }
+            if state.has_news(seen) {
+                // Making the future or the timer has run code that fed the reader.
+                drop(state);
+                let unneeded = this.stop_waiting(py)?;
+                drop(unneeded);
+                return Ok(None);
             }
             state.waiter = Some(future.clone_ref(py));
             state.wanted = Some(question);
@@ -229,11 +301,27 @@ impl Read {
             }
             state.flow(py, true)
         };
+        this.waits.store(true, Ordering::Relaxed);
         if let Err(error) = reader.tell(py, tell) {
             this.abandon(py)?;
             return Err(error);
         }
         Ok(Some(future))
+    }
+
+    /// The timer that lets the future fail at the deadline.
+    fn timer(
+        &self,
+        py: Python<'_>,
+        reader: &ReaderBase,
+        deadline: f64,
+        future: &Py<PyAny>,
+    ) -> PyResult<Timer> {
+        let name = self.job.lock().kind.name();
+        let expiry = Py::new(py, Expiry { future: Lock::new(Some(future.clone_ref(py))), name })?;
+        let event_loop = reader.event_loop(py)?;
+        let handle = event_loop.call_method1(intern!(py, "call_at"), (deadline, expiry.clone_ref(py)))?;
+        Ok(Timer { handle: handle.unbind(), expiry })
     }
 
     /// Stops waiting: nothing was consumed, and the next read finds everything.
@@ -258,7 +346,7 @@ impl Read {
         let timer = waiting.timer.take();
         drop(waiting);
         if let Some(timer) = timer
-            && let Err(error) = timer.bind(py).call_method0(intern!(py, "cancel"))
+            && let Err(error) = timer.handle.bind(py).call_method0(intern!(py, "cancel"))
         {
             // Ctrl-C, for one: the next read must not find this one waiting.
             drop(self.forget(py, future.as_ref()));
@@ -271,11 +359,27 @@ impl Read {
 impl Drop for Read {
     /// A read that waited and was forgotten: the next one must not find it waiting.
     fn drop(&mut self) {
-        let Some(future) = self.waiting.get_mut().future.take() else { return };
+        let waiting = self.waiting.get_mut();
+        let Some(future) = waiting.future.take() else { return };
+        if let Some(timer) = &waiting.timer {
+            // Nobody is left to be told.
+            let unneeded = timer.expiry.get().future.lock().take();
+            drop(unneeded);
+        }
         let Some(reader) = self.job.get_mut().reader.take() else { return };
         let forgotten = reader.get().state.lock().forget(&future);
         drop((future, forgotten));
     }
+}
+
+#[cold]
+fn awaited_already(py: Python<'_>) -> PyErr {
+    errors::chained(py, PyRuntimeError::new_err("this read is being awaited already"))
+}
+
+#[cold]
+fn reused(py: Python<'_>) -> PyErr {
+    errors::chained(py, PyRuntimeError::new_err("cannot reuse already awaited read"))
 }
 
 /// Whether ours is the only reference.
@@ -290,8 +394,12 @@ fn is_unshared(_: Python<'_>, read: &Py<Read>) -> bool {
 #[pymethods]
 impl Read {
     #[inline]
-    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        slf
+    fn __await__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
+        if slf.waits.load(Ordering::Relaxed) && !slf.finished.load(Ordering::Relaxed) {
+            // The first who awaits it is to get what it waits for.
+            return Err(awaited_already(slf.py()));
+        }
+        Ok(slf)
     }
 
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -309,23 +417,14 @@ impl Read {
         }
     }
 
-    fn send(slf: &Bound<'_, Self>, _value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    fn send(slf: &Bound<'_, Self>, value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        if !value.is_none() && slf.get().is_fresh() {
+            return Err(PyTypeError::new_err("can't send non-None value to a just-started read"));
+        }
         match Self::step(slf)? {
             Next::Wait(future) => Ok(future),
             Next::Done(value) => Err(errors::stop(value)),
         }
-    }
-
-    /// The deadline has come.
-    fn _expire(&self, py: Python<'_>) -> PyResult<()> {
-        let mut waiting = self.waiting.lock();
-        let timer = waiting.timer.take();
-        let future = waiting.future.as_ref().map(|future| future.clone_ref(py));
-        drop(waiting);
-        drop(timer);
-        let name = self.job.lock().kind.name();
-        let text = format!("{name}(): the deadline came before the data");
-        throw_into(py, future, errors::timed_out(py, &text)?)
     }
 
     #[pyo3(signature = (kind, value = None, traceback = None))]
@@ -335,6 +434,9 @@ impl Read {
         value: Option<Bound<'_, PyAny>>,
         traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
+        if self.finished.load(Ordering::Relaxed) {
+            return Err(reused(kind.py()));
+        }
         self.abandon(kind.py())?;
         Err(thrown(kind, value, traceback))
     }
@@ -353,7 +455,13 @@ impl Read {
         match self.waiting.try_lock() {
             Some(waiting) => {
                 visit.call(&waiting.future)?;
-                visit.call(&waiting.timer)
+                match &waiting.timer {
+                    Some(timer) => {
+                        visit.call(&timer.handle)?;
+                        visit.call(&timer.expiry)
+                    }
+                    None => Ok(()),
+                }
             }
             None => Ok(()),
         }

@@ -7,7 +7,7 @@ use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PySlice, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PySlice, PyString, PyTuple};
 
 use crate::reader::ReaderBase;
 use crate::writer::snapshot;
@@ -39,8 +39,12 @@ impl BufferView {
         A: pyo3::call::PyCallArgs<'py>,
     {
         let array = self.array(py);
+        let len = array.len();
         let result = array.call_method1(method, args)?;
-        self.replace(&array.to_vec());
+        let mut edited = array.to_vec();
+        // What the method called may have fed the reader: that stays, behind all else.
+        self.with(|data| edited.extend_from_slice(data.get(len..).unwrap_or_default()));
+        self.replace(&edited);
         Ok(result)
     }
 
@@ -51,6 +55,13 @@ impl BufferView {
         state.buffer.consume(len);
         state.buffer.feed(data);
     }
+}
+
+fn is_number(value: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the object is alive, and the global lock is held.
+    #[allow(unsafe_code)]
+    let is_number = unsafe { ffi::PyNumber_Check(value.as_ptr()) };
+    is_number == 1
 }
 
 #[pymethods]
@@ -118,7 +129,15 @@ impl BufferView {
     }
 
     fn __setitem__(&self, index: Bound<'_, PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
-        self.edit(index.py(), "__setitem__", (&index, value)).map(drop)
+        let py = index.py();
+        // A `bytearray` is changed once everything is there that is put into it, which may run a generator. What it refuses
+        // it refuses itself: numbers and text are no bytes.
+        let is_iterated = index.is_instance_of::<PySlice>()
+            && !value.is_instance_of::<PyBytes>()
+            && !value.is_instance_of::<PyString>()
+            && !is_number(&value);
+        let value = if is_iterated { PyByteArray::from(&value)?.into_any() } else { value };
+        self.edit(py, "__setitem__", (&index, value)).map(drop)
     }
 
     fn __delitem__(&self, index: Bound<'_, PyAny>) -> PyResult<()> {
