@@ -297,6 +297,7 @@ impl StreamReader {
                 }
             };
             self.buffer.consume(drop_len);
+            self.connection.note_taken();
             skipped += drop_len as u64;
             if done {
                 return Ok(skipped);

@@ -115,7 +115,10 @@ impl<Guard> Serve<Guard> {
                     self.connection.abort();
                 }
                 let peer = self.connection.peer_address();
-                refusal.map(|refusal| ServerFailure::proxy_header_refused(peer, refusal))
+                refusal.map(|refusal| {
+                    ServerFailure::proxy_header_refused(peer, refusal)
+                        .after_deadline(self.connection.passed_deadline())
+                })
             }
             Err(payload) if handshakes => {
                 let text = format!("what the TLS configuration brought panicked: {}", panic_text(&*payload));
@@ -172,7 +175,10 @@ impl Stage {
                 return Poll::Ready(Outcome::NotAdmitted(refusal));
             }
             *self = match secure.take() {
-                None => Self::Called(call.take()),
+                None => {
+                    connection.set_open();
+                    Self::Called(call.take())
+                }
                 Some(secure) => {
                     hand_over(&mut reader.buffer);
                     match secure.handshake(connection, &mut reader.buffer) {

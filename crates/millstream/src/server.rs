@@ -315,7 +315,7 @@ impl Shared {
         let pair = self.streams.driven_pair(transport, Some(peer));
         let (mut reader, writer, connection, drive) =
             pair.expect("the settings were checked when the server was made");
-        if self.secure.is_some() {
+        if asks || self.secure.is_some() {
             connection.set_opening();
         }
         let number = {

@@ -28,6 +28,8 @@ pub struct ServerStats {
     /// TLS handshakes that failed for whatever reason, those that were pushed out included. One that this server ended,
     /// because it closes, did not fail.
     pub handshakes_failed: u64,
+    /// Connections refused for their [PROXY header](crate::ServerOptions::proxy_protocol), or for the lack of one.
+    pub refused_headers: u64,
     /// Handlers that ended with an error.
     pub handler_errors: u64,
     /// Handlers that panicked.
@@ -46,6 +48,7 @@ pub(crate) struct Counters {
     refused_full: AtomicU64,
     refused_per_peer: AtomicU64,
     handshakes_failed: AtomicU64,
+    refused_headers: AtomicU64,
     handler_errors: AtomicU64,
     handler_panics: AtomicU64,
     accept_errors: AtomicU64,
@@ -81,6 +84,8 @@ impl Counters {
                 count(&counters.handler_panics);
             } else if failure.tls_handshake().is_some() {
                 count(&counters.handshakes_failed);
+            } else if failure.proxy_header().is_some() {
+                count(&counters.refused_headers);
             } else if !failure.is_accept() {
                 count(&counters.handler_errors);
             }
@@ -97,6 +102,7 @@ impl Counters {
             refused_full: read(&self.refused_full),
             refused_per_peer: read(&self.refused_per_peer),
             handshakes_failed: read(&self.handshakes_failed),
+            refused_headers: read(&self.refused_headers),
             handler_errors: read(&self.handler_errors),
             handler_panics: read(&self.handler_panics),
             accept_errors: read(&self.accept_errors),

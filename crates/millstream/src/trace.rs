@@ -62,7 +62,7 @@ pub(crate) fn handshake_over() {
 /// Whatever is reported to the user's `on_failure`: what peers can cause is a warning, the rest an error.
 pub(crate) fn failure(failure: &ServerFailure) {
     let address = || failure.address().map(display);
-    if failure.tls_handshake().is_some() {
+    if failure.tls_handshake().is_some() || failure.proxy_header().is_some() {
         warn!(target: TARGET, address = address(), "{failure}");
     } else {
         error!(target: TARGET, address = address(), "{failure}");

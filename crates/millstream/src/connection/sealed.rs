@@ -136,6 +136,9 @@ impl Connection {
                 if let (Some(waits), Ok(taken)) = (&mut state.waits, &received) {
                     waits.opened(&ciphertext[..*taken], buffer.len() - held);
                 }
+                if let Ok(taken) = &received {
+                    state.record.see(&ciphertext[..*taken]);
+                }
                 let (wants_send, peer_closed) = (tls.wants_send(), tls.peer_closed());
                 if received.is_ok() && wants_send && !state.blocked && self.transport.sends_inline() {
                     self.flush(state, None, wakes);

@@ -127,9 +127,10 @@ impl Connection {
 
     /// Whether the reader, which is about to wait, waits in vain. Called when all that could be sent was.
     pub(super) fn is_idle(&self, state: &mut State, is_empty: bool) -> bool {
-        if state.stop.asked == Asked::Nothing || state.is_handshaking() {
+        if state.stop.asked == Asked::Nothing || state.stop.opening || state.is_handshaking() {
             return false;
         }
+        let is_empty = is_empty && !state.record.is_inside();
         state.stop.reader_waits = is_empty;
         is_empty && self.has_answered(state)
     }

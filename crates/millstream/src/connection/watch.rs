@@ -50,7 +50,7 @@ impl Waits {
 
 /// Whether a stream of TLS records is inside of one: its peer has begun something, though nothing can be decrypted yet.
 #[derive(Debug, Default)]
-struct RecordEdge {
+pub(super) struct RecordEdge {
     /// The bytes of the next header that have come.
     header: [u8; 5],
     header_len: usize,
@@ -58,7 +58,7 @@ struct RecordEdge {
 }
 
 impl RecordEdge {
-    fn see(&mut self, mut bytes: &[u8]) {
+    pub(super) fn see(&mut self, mut bytes: &[u8]) {
         while let Some((&first, rest)) = bytes.split_first() {
             if self.body_left > 0 {
                 let n = self.body_left.min(bytes.len());
@@ -78,7 +78,7 @@ impl RecordEdge {
         }
     }
 
-    fn is_inside(&self) -> bool {
+    pub(super) fn is_inside(&self) -> bool {
         self.header_len > 0 || self.body_left > 0
     }
 }

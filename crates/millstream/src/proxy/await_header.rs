@@ -72,7 +72,13 @@ impl AwaitHeader {
             Some(failure) if failure.class() == ErrorClass::ClosedByUs => Err(None),
             None if self.connection.is_closing() => Err(None),
             // Without a byte it has no header, and its handler is to see how it ended.
-            _ if !self.required && received == 0 => Ok(()),
+            failure
+                if !self.required
+                    && received == 0
+                    && failure.is_none_or(|failure| failure.deadline().is_none()) =>
+            {
+                Ok(())
+            }
             Some(failure) => Err(Some(ProxyRefusal::Failed { received, failure: failure.clone() })),
             None => Err(Some(ProxyRefusal::Ended { received })),
         }

@@ -50,9 +50,8 @@ impl ProxyRefusal {
         match self {
             Self::TimedOut { .. } => ErrorClass::Deadline,
             Self::Broken(error) => error.class(),
-            Self::Untrusted | Self::Missing | Self::Ended { .. } | Self::Failed { .. } => {
-                ErrorClass::BrokenByPeer
-            }
+            Self::Failed { failure, .. } => failure.class(),
+            Self::Untrusted | Self::Missing | Self::Ended { .. } => ErrorClass::BrokenByPeer,
         }
     }
 }
