@@ -77,7 +77,7 @@ fn a_stop_while_a_header_is_awaited_before_tls_is_no_failure() {
     for part in [&b""[..], b"PROXY TCP4"] {
         run(async {
             let realm = Realm::new();
-            let (options, _) = collecting(
+            let (options, told) = collecting(
                 ServerOptions::new().proxy_protocol(required()).tls(realm.server(TlsVersion::V1_3)),
             );
             let server = options.start("127.0.0.1", 0, echo).await.unwrap();
