@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 import weakref
@@ -46,6 +47,17 @@ def test_the_exception_of_a_read_by_hand_keeps_no_frames_once_the_next_read_has_
     assert by_hand(reader.readline()).value == b"y\n"
     gc.collect()
     assert local() is None
+
+
+def test_the_exception_of_a_read_by_hand_has_its_result_in_its_value(run):
+    results = []
+    for module in (asyncio, millstream):
+        reader = module.StreamReader(loop=run.loop)
+        reader.feed_data(b"1\n2\n")
+        by_hand(reader.readline())
+        stop = by_hand(reader.readline())
+        results.append((stop.value, stop.args))
+    assert results == [(b"2\n", (b"2\n",)), (b"2\n", ())]
 
 
 def test_results_of_every_length_arrive_in_any_order(run, reader):

@@ -53,7 +53,7 @@ pub(super) fn a2(context: &Context) -> Result<Outcome> {
             times[1],
         ))
     });
-    outcome.ours += "; cutting them by deadlines and caps not run: needs those options";
+    outcome.ours += "; cutting them by deadlines and caps: by tests, deadlines_served and server_limits";
     Ok(outcome)
 }
 
