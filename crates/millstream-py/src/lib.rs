@@ -9,6 +9,7 @@
 //! and no lock is waited for. What an object of Python's is to be told (`set_result`, `write`, `resume_reading`) is
 //! collected and said after the lock is released; objects are dropped there too.
 
+mod call;
 mod errors;
 mod kind;
 mod look;

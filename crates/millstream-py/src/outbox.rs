@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 
 use crate::scratch::{Lent, Scratch};
-use crate::{Lock, errors};
+use crate::{Lock, call, errors};
 
 /// The outgoing side of one connection: shared by its writer, its reader, which flushes before it waits, and its loop.
 #[pyclass(frozen, module = "millstream._core")]
@@ -180,7 +180,7 @@ impl Outbox {
 
     fn is_closing(&self, py: Python<'_>) -> bool {
         let Some(transport) = self.transport(py) else { return true };
-        let closing = transport.bind(py).call_method0(intern!(py, "is_closing"));
+        let closing = call::method(transport.bind(py), intern!(py, "is_closing"), []);
         closing.and_then(|closing| closing.is_truthy()).unwrap_or(false)
     }
 
@@ -190,8 +190,8 @@ impl Outbox {
         // Without one, it fails as asyncio does.
         let transport = self.transport(py).unwrap_or_else(|| py.None());
         let transport = transport.bind(py);
-        transport.call_method1(intern!(py, "write"), (data,))?;
-        if !is_first && transport.call_method0(intern!(py, "is_closing"))?.is_truthy()? {
+        call::method(transport, intern!(py, "write"), [data])?;
+        if !is_first && call::method(transport, intern!(py, "is_closing"), [])?.is_truthy()? {
             self.attention.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -261,7 +261,7 @@ impl Outbox {
 
 /// The transport's high watermark, if it tells.
 fn high_mark(transport: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
-    let limits = transport.call_method0(intern!(transport.py(), "get_write_buffer_limits"));
+    let limits = call::method(transport, intern!(transport.py(), "get_write_buffer_limits"), []);
     match limits.and_then(|limits| limits.get_item(1)).and_then(|high| high.extract::<usize>()) {
         Ok(high) => Ok(Some(high)),
         Err(error) if errors::is_interrupt(transport.py(), &error) => Err(error),
@@ -347,7 +347,7 @@ impl Link {
         if !is_first {
             return Ok(());
         }
-        if let Err(error) = event_loop.call_method1(intern!(py, "call_soon"), (slf,)) {
+        if let Err(error) = call::method(event_loop, intern!(py, "call_soon"), [slf.bind(py).as_any()]) {
             // A closed loop has no turns any more.
             let flushed = slf.get().flush_all(py);
             return if errors::is_interrupt(py, &error) { Err(error) } else { flushed };

@@ -9,10 +9,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
-use crate::Lock;
 use crate::outbox::Link;
 use crate::reader::ReaderBase;
 use crate::scratch::Scratch;
+use crate::{Lock, call};
 
 /// What `StreamReaderProtocol` inherits: everything that is done often.
 #[pyclass(frozen, subclass, module = "millstream._core")]
@@ -83,7 +83,7 @@ impl ProtocolBase {
             }
         }
         let data = memory.get().with(py, nbytes, |data| PyBytes::new(py, data))?;
-        slf.call_method1(intern!(py, "data_received"), (data,)).map(drop)
+        call::method(slf.as_any(), intern!(py, "data_received"), [data.as_any()]).map(drop)
     }
 
     fn data_received(&self, py: Python<'_>, data: Bound<'_, PyAny>) -> PyResult<()> {
@@ -94,7 +94,7 @@ impl ProtocolBase {
             let bytes = bytes.as_bytes();
             return if bytes.is_empty() { Ok(()) } else { reader.get().received(py, bytes) };
         }
-        reader.call_method1(intern!(py, "feed_data"), (data,)).map(drop)
+        call::method(&reader, intern!(py, "feed_data"), [&data]).map(drop)
     }
 
     /// The loop's buffer.

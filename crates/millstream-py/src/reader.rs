@@ -8,11 +8,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyMemoryView, PyTuple, PyType};
 
-use crate::Lock;
 use crate::kind::Kind;
 use crate::outbox::Outbox;
 use crate::reads::Read;
 use crate::view::BufferView;
+use crate::{Lock, call};
 
 /// What `StreamReader` inherits: everything that is done often.
 #[pyclass(frozen, subclass, dict, weakref, module = "millstream._core")]
@@ -174,10 +174,10 @@ impl ReaderBase {
         match tell {
             Tell::Nothing => Ok(()),
             Tell::Resume(transport) => {
-                transport.bind(py).call_method0(intern!(py, "resume_reading")).map(drop)
+                call::method(transport.bind(py), intern!(py, "resume_reading"), []).map(drop)
             }
             Tell::Pause(transport) => {
-                let Err(error) = transport.bind(py).call_method0(intern!(py, "pause_reading")) else {
+                let Err(error) = call::method(transport.bind(py), intern!(py, "pause_reading"), []) else {
                     return Ok(());
                 };
                 let mut state = self.state.lock();
@@ -213,8 +213,8 @@ impl ReaderBase {
         let event_loop = state.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
         drop(state);
         match (args, event_loop) {
-            (Some(args), _) => future_class(py)?.call((), Some(args.bind(py))),
-            (None, Some(event_loop)) => event_loop.bind(py).call_method0(intern!(py, "create_future")),
+            (Some(args), _) => call::with_keywords(future_class(py)?.as_any(), args.bind(py)),
+            (None, Some(event_loop)) => call::method(event_loop.bind(py), intern!(py, "create_future"), []),
             (None, None) => Err(PyRuntimeError::new_err("this reader has no event loop")),
         }
     }
@@ -260,10 +260,10 @@ impl ReaderBase {
 pub(crate) fn wake(py: Python<'_>, waiter: Option<Py<PyAny>>) -> PyResult<()> {
     let Some(waiter) = waiter else { return Ok(()) };
     let waiter = waiter.bind(py);
-    match waiter.call_method1(intern!(py, "set_result"), (py.None(),)) {
+    match call::method(waiter, intern!(py, "set_result"), [py.None().bind(py)]) {
         Ok(_) => Ok(()),
         Err(error) if crate::errors::is_interrupt(py, &error) => Err(error),
-        Err(error) => match waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+        Err(error) => match call::method(waiter, intern!(py, "done"), [])?.is_truthy()? {
             true => Ok(()),
             false => Err(error),
         },
@@ -632,8 +632,8 @@ impl ReaderBase {
 pub(crate) fn throw_into(py: Python<'_>, waiter: Option<Py<PyAny>>, exc: Py<PyAny>) -> PyResult<()> {
     let Some(waiter) = waiter else { return Ok(()) };
     let waiter = waiter.bind(py);
-    if waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+    if call::method(waiter, intern!(py, "done"), [])?.is_truthy()? {
         return Ok(());
     }
-    waiter.call_method1(intern!(py, "set_exception"), (exc,)).map(drop)
+    call::method(waiter, intern!(py, "set_exception"), [exc.bind(py)]).map(drop)
 }

@@ -162,7 +162,7 @@ impl WriterBase {
                 return Ready::get(py);
             }
         }
-        slf.call_method0(intern!(py, "_drain")).map(Bound::unbind)
+        crate::call::method(slf.as_any(), intern!(py, "_drain"), []).map(Bound::unbind)
     }
 
     /// Sends what is queued.
