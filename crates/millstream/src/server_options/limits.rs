@@ -70,7 +70,8 @@ impl ServerOptions {
 
     /// Whether [`Server::stop`](crate::Server::stop) ends the reads of idle connections (on by default). With it off,
     /// handlers learn of the stop only by [`stopping`](crate::StreamReader::stopping), and what has not ended by itself
-    /// is aborted at the deadline: for protocols whose handlers read while they work on an answer.
+    /// is aborted at the deadline, handshakes and awaited PROXY headers included: for protocols whose handlers read while
+    /// they work on an answer.
     #[must_use]
     pub fn end_idle_on_stop(mut self, end: bool) -> Self {
         self.limits.keep_idle = !end;
