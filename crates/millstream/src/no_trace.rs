@@ -12,6 +12,9 @@ impl Watched {
     }
 
     #[inline]
+    pub(crate) fn header_over(&self) {}
+
+    #[inline]
     pub(crate) fn in_scope<R>(&self, f: impl FnOnce() -> R) -> R {
         f()
     }

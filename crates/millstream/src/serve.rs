@@ -91,9 +91,9 @@ impl<Guard> Serve<Guard> {
     /// One turn of the handler.
     fn poll_handler(&mut self, cx: &mut Context<'_>) {
         let _turn = Turn::begin(&*self.connection);
-        let result = self
-            .watched
-            .in_scope(|| catch_unwind(AssertUnwindSafe(|| self.handler.poll(cx, &self.connection))));
+        let result = self.watched.in_scope(|| {
+            catch_unwind(AssertUnwindSafe(|| self.handler.poll(cx, &self.connection, &self.watched)))
+        });
         // A panic leaves the stage where it was: a handler's own call is behind this one.
         let handshakes = matches!(self.handler, Stage::Handshaking(..) | Stage::AwaitingHeader(..));
         let failure = match result {
@@ -168,12 +168,18 @@ impl<Guard: Unpin> Future for Serve<Guard> {
 }
 
 impl Stage {
-    fn poll(&mut self, cx: &mut Context<'_>, connection: &sync::Arc<Connection>) -> Poll<Outcome> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &sync::Arc<Connection>,
+        watched: &Watched,
+    ) -> Poll<Outcome> {
         if let Self::AwaitingHeader(awaited, secure, call) = self {
             let Some((_, reader, _)) = call else { return Poll::Ready(Outcome::Done) };
             if let Err(refusal) = ready!(awaited.poll(cx, &mut reader.buffer)) {
                 return Poll::Ready(Outcome::NotAdmitted(refusal));
             }
+            watched.header_over();
             *self = match secure.take() {
                 None => {
                     connection.set_open();

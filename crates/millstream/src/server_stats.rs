@@ -40,6 +40,27 @@ pub struct ServerStats {
     pub accept_pauses: u64,
 }
 
+impl ServerStats {
+    /// The sum with those of another server.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted + other.accepted,
+            connections: self.connections + other.connections,
+            peak_connections: self.peak_connections + other.peak_connections,
+            refused_full: self.refused_full + other.refused_full,
+            refused_per_peer: self.refused_per_peer + other.refused_per_peer,
+            handshakes: self.handshakes + other.handshakes,
+            handshakes_pushed_out: self.handshakes_pushed_out + other.handshakes_pushed_out,
+            handshakes_failed: self.handshakes_failed + other.handshakes_failed,
+            refused_headers: self.refused_headers + other.refused_headers,
+            handler_errors: self.handler_errors + other.handler_errors,
+            handler_panics: self.handler_panics + other.handler_panics,
+            accept_errors: self.accept_errors + other.accept_errors,
+            accept_pauses: self.accept_pauses + other.accept_pauses,
+        }
+    }
+}
+
 /// The counters behind it. Nobody waits for another: they order nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {

@@ -1,7 +1,7 @@
 //! What a server tells `tracing`: a span for each connection, and events for what happens to it. None of it is on the way of
 //! a read or a write.
 
-use tracing::field::display;
+use tracing::field::{Empty, display};
 use tracing::{Level, Span, debug, enabled, error, info_span, warn};
 
 use crate::connection::Connection;
@@ -19,9 +19,24 @@ impl Watched {
         let peer = || connection.peer_address().map(display);
         let local = || connection.local_address().map(display);
         // No parent: a connection belongs to nobody's span but its own.
-        let span = info_span!(target: TARGET, parent: None, "connection", peer = peer(), local = local());
+        let span = info_span!(
+            target: TARGET,
+            parent: None,
+            "connection",
+            peer = peer(),
+            local = local(),
+            client = Empty,
+        );
         debug!(target: TARGET, parent: &span, "accepted");
         Self { span, connection: Arc::clone(connection) }
+    }
+
+    /// The peer is a proxy, and has said who its client is.
+    pub(crate) fn header_over(&self) {
+        if let Some(client) = self.connection.peer_address() {
+            self.span.record("client", display(client));
+        }
+        debug!(target: TARGET, parent: &self.span, "PROXY header over");
     }
 
     /// What happens in the name of this connection.

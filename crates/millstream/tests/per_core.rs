@@ -296,3 +296,36 @@ fn a_start_that_is_cancelled_leaves_nothing() {
         threads_end().await;
     });
 }
+
+#[test]
+fn a_stop_ends_the_idle_and_finishes_the_busy_on_every_core() {
+    run(async {
+        let server =
+            ServerOptions::new().per_core().cores(2).start("127.0.0.1", 0, name_and_echo).await.unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..40 {
+            let (mut reader, writer) = open(&server).await;
+            reader.read_line().await.unwrap();
+            ping(&mut reader, &writer).await;
+            clients.push((reader, writer));
+        }
+        assert_eq!((server.stats().accepted, server.stats().connections), (40, 40));
+        // One of them is in the middle of a request, whose rest comes when the stop has begun.
+        let (mut busy, busy_says) = clients.pop().unwrap();
+        busy_says.write(b"half a ").unwrap();
+        busy_says.flush().unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let client = async {
+            for (reader, _writer) in &mut clients {
+                assert_eq!(reader.read_line().await.unwrap(), None);
+            }
+            busy_says.write(b"line\n").unwrap();
+            assert_eq!(busy.read_line().await.unwrap().as_deref(), Some(&b"half a line\n"[..]));
+            drop((busy, busy_says, clients));
+        };
+        let (stopped, ()) = tokio::join!(server.stop(Duration::from_secs(20)), client);
+        assert_eq!((stopped.idle + stopped.finished, stopped.aborted), (40, 0));
+        server.wait_closed().await;
+        assert_eq!(core_threads(), 0);
+    });
+}

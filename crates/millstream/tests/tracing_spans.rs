@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 
+use millstream::proxy::ProxyProtocol;
 use millstream::{Error, ServerOptions, StreamReader, StreamWriter, open_connection};
 use support::run;
 use tracing::field::{Field, Visit};
@@ -49,7 +50,12 @@ impl Subscriber for Notes {
         Id::from_u64(id)
     }
 
-    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record(&self, id: &Id, values: &Record<'_>) {
+        let mut book = self.0.lock().expect("no panic under it");
+        let mut line = Line(String::new());
+        values.record(&mut line);
+        book.spans.get_mut(&id.into_u64()).expect("a living span").0 += &line.0;
+    }
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
@@ -187,4 +193,30 @@ fn handshakes_are_told_when_they_are_over_or_failed() {
     });
     let warning = &lines[1];
     assert!(warning.starts_with(&format!("{span}: WARN")) && warning.contains("TLS handshake"), "{lines:?}");
+}
+
+fn behind_a_proxy() -> ServerOptions {
+    let proxies = ProxyProtocol::required().trust("127.0.0.1").expect("a network");
+    ServerOptions::new().proxy_protocol(proxies)
+}
+
+#[test]
+fn a_refused_header_is_a_warning_for_it_is_the_peers_doing() {
+    let (lines, _) = told(behind_a_proxy(), async |mut reader, writer| {
+        writer.write(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let _ = reader.read(10).await;
+    });
+    assert!(lines.iter().any(|line| line.contains(": WARN ")), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains(": ERROR ")), "{lines:#?}");
+}
+
+#[test]
+fn behind_a_proxy_the_span_names_the_client_as_soon_as_the_header_has() {
+    let (lines, span) = told(behind_a_proxy(), async |mut reader, writer| {
+        writer.write(&support::proxy::tcp_header().encode().unwrap()).unwrap();
+        writer.write(b"hello\n").unwrap();
+        assert_eq!(reader.read_line().await.unwrap().as_deref(), Some(&b"hello\n"[..]));
+    });
+    let named = format!("{span} client=192.0.2.1:5000: INFO message=got a line");
+    assert!(lines.contains(&named), "{named:?} in {lines:#?}");
 }

@@ -4,7 +4,10 @@
 mod core;
 
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use self::core::Threads;
 use crate::address::Address;
@@ -13,8 +16,9 @@ use crate::error::ServeError;
 use crate::handler::HandlerReturn;
 use crate::listen::Bound;
 use crate::reader::StreamReader;
-use crate::server::Server;
+use crate::server::{Server, Stopped};
 use crate::server_options::{Hosts, ServerOptions};
+use crate::server_stats::ServerStats;
 use crate::writer::StreamWriter;
 
 /// Starts a TCP server on every core: each has a thread with a current-thread runtime of its own, and a listener of its own
@@ -211,6 +215,46 @@ impl PerCoreServer {
     /// What every connection of every core did so far; see [`Server::connection_stats`].
     pub fn connection_stats(&self) -> Vec<ConnectionStats> {
         self.cores.iter().flat_map(Server::connection_stats).collect()
+    }
+
+    /// What all cores did so far, in sum; see [`Server::stats`]. Their peaks need not have been at the same moment, so that of
+    /// the sum was at most this.
+    pub fn stats(&self) -> ServerStats {
+        self.cores.iter().map(Server::stats).fold(ServerStats::default(), ServerStats::plus)
+    }
+
+    /// As [`Server::stop`], on all cores at once. The threads of the cores end when it is over; see
+    /// [`wait_closed`](Self::wait_closed).
+    ///
+    /// **Cancel-safe** as [`Server::stop`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), millstream::Error> {
+    /// let server = millstream::serve_per_core("127.0.0.1", 0, |_reader, _writer| ()).await?;
+    /// // millstream::signals::terminated().await?;
+    /// let stopped = server.stop(std::time::Duration::from_secs(30)).await;
+    /// assert_eq!(stopped.aborted, 0);
+    /// server.wait_closed().await;
+    /// # Ok(()) }
+    /// ```
+    pub async fn stop(&self, within: Duration) -> Stopped {
+        let mut stops: Vec<_> = self.cores.iter().map(|core| Box::pin(core.stop(within))).collect();
+        let mut all = Stopped::default();
+        poll_fn(|cx| {
+            stops.retain_mut(|stop| match stop.as_mut().poll(cx) {
+                Poll::Ready(stopped) => {
+                    all = all.plus(stopped);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if stops.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        all
     }
 
     /// Stops listening, on every core. Connections go on; see [`close_clients`](Self::close_clients). Idempotent.

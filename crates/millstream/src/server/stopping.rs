@@ -26,6 +26,17 @@ pub struct Stopped {
     pub aborted: usize,
 }
 
+impl Stopped {
+    /// The sum with what became of another server's.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            finished: self.finished + other.finished,
+            idle: self.idle + other.idle,
+            aborted: self.aborted + other.aborted,
+        }
+    }
+}
+
 /// How far a server's stop is. Under the lock of the server.
 #[derive(Debug, Default)]
 pub(super) struct Stop {
