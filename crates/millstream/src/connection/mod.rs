@@ -106,7 +106,6 @@ struct State {
     reader: ReaderHalf,
     /// For the deadlines, if there are any.
     waits: Option<Box<watch::Waits>>,
-    record: watch::RecordEdge,
     /// The writer was dropped without `close`: a reader that is still there may read on.
     reader_keeps: bool,
     /// The peer has ended its side, so nothing it sends can turn our close into a reset.
@@ -210,7 +209,6 @@ impl Connection {
                 reader: ReaderHalf::Reading,
                 waits: (!settings.deadlines.is_none()).then(Box::default),
                 reader_keeps: false,
-                record: watch::RecordEdge::default(),
                 peer_ended: false,
                 transport_closed: false,
                 handler_cancelled: false,
