@@ -390,7 +390,7 @@ impl ReaderBase {
         }
         // Whatever a `bytearray` can be extended with, as in asyncio.
         let array = PyByteArray::new(py, b"");
-        array.call_method1(intern!(py, "extend"), (data,))?;
+        call::method(&array, intern!(py, "extend"), [&data])?;
         self.received(py, &array.to_vec())
     }
 
@@ -516,7 +516,10 @@ impl ReaderBase {
             // Whatever compares with numbers, as in the constructor.
             Err(_) if limit.ge(isize::MAX)? => isize::MAX,
             Err(_) if limit.lt(1)? => 1,
-            Err(_) => limit.py().get_type::<PyInt>().call1((limit,))?.extract()?,
+            Err(_) => {
+                let py = limit.py();
+                call::with_args(py.get_type::<PyInt>().as_any(), &PyTuple::new(py, [limit])?)?.extract()?
+            }
         };
         // Less than one counts as one.
         self.state.lock().buffer.set_limit(usize::try_from(limit).unwrap_or(0));

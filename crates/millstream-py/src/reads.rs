@@ -7,12 +7,13 @@ use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyFloat;
 
 use crate::kind::Kind;
 use crate::look::{Step, finish, look};
 use crate::reader::{ReaderBase, Tell, throw_into};
 use crate::ready::thrown;
-use crate::{Lock, errors};
+use crate::{Lock, call, errors};
 
 /// One read that was asked for. Nothing happens before it is awaited.
 ///
@@ -216,7 +217,7 @@ impl Read {
         let py = slf.py();
         let future = slf.get().waiting.lock().future.as_ref().map(|future| future.clone_ref(py));
         if let Some(future) = future
-            && !future.bind(py).call_method0(intern!(py, "done"))?.is_truthy()?
+            && !call::method(future.bind(py), intern!(py, "done"), [])?.is_truthy()?
         {
             return Err(awaited_already(py));
         }
@@ -320,7 +321,9 @@ impl Read {
         let name = self.job.lock().kind.name();
         let expiry = Py::new(py, Expiry { future: Lock::new(Some(future.clone_ref(py))), name })?;
         let event_loop = reader.event_loop(py)?;
-        let handle = event_loop.call_method1(intern!(py, "call_at"), (deadline, expiry.clone_ref(py)))?;
+        let when = PyFloat::new(py, deadline);
+        let args = [when.as_any(), expiry.bind(py).as_any()];
+        let handle = call::method(&event_loop, intern!(py, "call_at"), args)?;
         Ok(Timer { handle: handle.unbind(), expiry })
     }
 
@@ -346,7 +349,7 @@ impl Read {
         let timer = waiting.timer.take();
         drop(waiting);
         if let Some(timer) = timer
-            && let Err(error) = timer.handle.bind(py).call_method0(intern!(py, "cancel"))
+            && let Err(error) = call::method(timer.handle.bind(py), intern!(py, "cancel"), [])
         {
             // Ctrl-C, for one: the next read must not find this one waiting.
             drop(self.forget(py, future.as_ref()));
