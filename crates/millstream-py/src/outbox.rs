@@ -119,11 +119,13 @@ impl Outbox {
             return Err(error);
         }
         self.alert();
-        let failure = error.into_value(py).into_any();
+        let mut failure = Some(error.into_value(py).into_any());
         let mut state = self.state.lock();
-        let unneeded = if state.failure.is_none() { state.failure.replace(failure) } else { Some(failure) };
+        if state.failure.is_none() {
+            state.failure = failure.take();
+        }
+        // One that is left over goes without the lock.
         drop(state);
-        drop(unneeded);
         Ok(())
     }
 
