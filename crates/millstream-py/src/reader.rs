@@ -3,7 +3,7 @@
 mod methods;
 
 use millstream_core::{Answer, Flow, ReadBuffer};
-use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError};
+use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -54,6 +54,26 @@ pub(crate) enum Tell {
 }
 
 impl State {
+    /// That of a reader without a connection, with the default limit.
+    fn new() -> PyResult<Self> {
+        let buffer = ReadBuffer::new(millstream_core::DEFAULT_LIMIT);
+        Ok(Self {
+            buffer: buffer.map_err(|error| PyValueError::new_err(error.to_string()))?,
+            waiter: None,
+            wanted: None,
+            exception: None,
+            lost: None,
+            transport: None,
+            paused: false,
+            gave_way: false,
+            eof: false,
+            event_loop: None,
+            future_args: None,
+            outbox: None,
+            spare: None,
+        })
+    }
+
     /// Brings the transport in line with how full the buffer is.
     #[inline]
     pub(crate) fn flow(&mut self, py: Python<'_>, waits: bool) -> Tell {

@@ -1,7 +1,7 @@
 //! What Python sees of a reader: its reads, what feeds it, and the attributes that programs reach for.
 
-use millstream_core::{ErrorClass, Failure, ReadBuffer};
-use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
+use millstream_core::{ErrorClass, Failure};
+use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -19,24 +19,7 @@ impl ReaderBase {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let buffer = ReadBuffer::new(millstream_core::DEFAULT_LIMIT);
-        Ok(Self {
-            state: Lock::new(State {
-                buffer: buffer.map_err(|error| PyValueError::new_err(error.to_string()))?,
-                waiter: None,
-                wanted: None,
-                exception: None,
-                lost: None,
-                transport: None,
-                paused: false,
-                gave_way: false,
-                eof: false,
-                event_loop: None,
-                future_args: None,
-                outbox: None,
-                spare: None,
-            }),
-        })
+        Ok(Self { state: Lock::new(State::new()?) })
     }
 
     /// What `__init__` finds out: the limit, the loop, and how futures are made on it.
