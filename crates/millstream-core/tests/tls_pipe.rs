@@ -280,6 +280,32 @@ fn what_is_sealed_at_once_is_bounded_whatever_is_queued() {
 }
 
 #[test]
+fn a_pipe_is_inside_of_a_record_while_the_last_one_it_received_is_incomplete() {
+    for engine in ENGINES {
+        let mut sides = engine.open_pair();
+        let mut ends = Vec::new();
+        for len in [1, 40, 90] {
+            sides[0].write(len, false);
+            sides[0].flush(usize::MAX);
+            ends.push(sides[0].wire.len());
+        }
+        let [client, server] = &mut sides;
+        for at in 1..=client.wire.len() {
+            server.receive_from(client, 1).expect("an honest peer");
+            assert_eq!(server.pipe.is_inside_record(), !ends.contains(&at), "{engine:?}, {at}");
+        }
+        // More than an engine takes at once, so that the same bytes are offered again.
+        client.write(SEAL_LEN, false);
+        client.flush(usize::MAX);
+        server.receive_from(client, client.wire.len() - 1).expect("an honest peer");
+        assert!(server.pipe.is_inside_record(), "{engine:?}");
+        server.receive_from(client, 1).expect("an honest peer");
+        assert!(!server.pipe.is_inside_record(), "{engine:?}");
+        assert_eq!(server.read, client.written, "{engine:?}");
+    }
+}
+
+#[test]
 fn a_changed_byte_anywhere_is_told_and_nothing_behind_it_is_read() {
     for engine in ENGINES {
         let sealed = |sides: &mut [Side; 2]| {

@@ -1,4 +1,4 @@
-//! Calls into Python that can take a while: the loop's, its transports' and its futures'.
+//! Calls into Python that can take a while: the loop's, its transports' and its futures', and what users hand in.
 //!
 //! Before 3.14, CPython ends a daemon thread that comes back from a system call during the interpreter's exit by unwinding
 //! its stack (`pthread_exit`). No unwinding that is not a panic may pass the frame in which PyO3 catches panics: the process
@@ -70,16 +70,20 @@ pub(crate) fn method<'py, const N: usize>(
     for (slot, arg) in all[1..].iter_mut().zip(args) {
         *slot = arg.as_ptr();
     }
-    let unwound = Unwound;
     // SAFETY: this thread is attached, as the tokens show; the objects are alive, and as many as the count says. The result
     // is a new reference, or null with an exception set.
     #[allow(unsafe_code)]
-    let result = unsafe {
-        let result = vectorcall_method()(name.as_ptr(), all.as_ptr(), N + 1, std::ptr::null_mut());
-        Bound::from_owned_ptr_or_err(object.py(), result)
-    };
-    std::mem::forget(unwound);
-    result
+    unsafe {
+        guarded(object.py(), || vectorcall_method()(name.as_ptr(), all.as_ptr(), N + 1, std::ptr::null_mut()))
+    }
+}
+
+/// `callable(*args)`.
+pub(crate) fn with_args<'py>(
+    callable: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    object(callable, args, None)
 }
 
 /// `callable(**keywords)`.
@@ -88,16 +92,38 @@ pub(crate) fn with_keywords<'py>(
     callable: &Bound<'py, PyAny>,
     keywords: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let nothing = PyTuple::empty(callable.py());
-    let unwound = Unwound;
-    // SAFETY: as above.
+    object(callable, &PyTuple::empty(callable.py()), Some(keywords))
+}
+
+#[inline]
+fn object<'py>(
+    callable: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    keywords: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let keywords = keywords.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: as above; without keywords, null stands for none.
     #[allow(unsafe_code)]
-    let result = unsafe {
-        let result = call()(callable.as_ptr(), nothing.as_ptr(), keywords.as_ptr());
-        Bound::from_owned_ptr_or_err(callable.py(), result)
-    };
+    unsafe {
+        guarded(callable.py(), || call()(callable.as_ptr(), args.as_ptr(), keywords))
+    }
+}
+
+/// The result of a call that may end this thread.
+///
+/// # Safety
+/// What the call returns is a new reference, or null with an exception set.
+#[inline]
+#[allow(unsafe_code)]
+unsafe fn guarded<'py>(
+    py: Python<'py>,
+    call: impl FnOnce() -> *mut ffi::PyObject,
+) -> PyResult<Bound<'py, PyAny>> {
+    let unwound = Unwound;
+    let result = call();
     std::mem::forget(unwound);
-    result
+    // SAFETY: this thread is attached, as the token shows; the rest is the caller's promise.
+    unsafe { Bound::from_owned_ptr_or_err(py, result) }
 }
 
 /// The object itself and two arguments.

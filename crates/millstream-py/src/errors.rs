@@ -5,9 +5,9 @@ use pyo3::exceptions::{PyException, PyOSError, PyStopIteration, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::{PyBytes, PyTuple, PyType};
 
-use crate::Lock;
+use crate::{Lock, call};
 
 /// The end of an awaitable, with its result.
 #[inline]
@@ -136,7 +136,8 @@ fn overrun_text(found: bool) -> &'static str {
 /// `asyncio.TimeoutError`, which is the built-in one from 3.11 on.
 pub(crate) fn timed_out(py: Python<'_>, text: &str) -> PyResult<Py<PyAny>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    Ok(CLASS.import(py, "asyncio.exceptions", "TimeoutError")?.call1((text,))?.unbind())
+    let class = CLASS.import(py, "asyncio.exceptions", "TimeoutError")?;
+    call::with_args(class.as_any(), &PyTuple::new(py, [text])?).map(Bound::unbind)
 }
 
 /// Whether this is no error but a wish to end: Ctrl-C, an exit, a cancellation. It is passed on wherever it comes up.
@@ -152,7 +153,7 @@ pub(crate) fn failed(failure: &Failure) -> PyErr {
     }
 }
 
-fn raise<'py, A: pyo3::call::PyCallArgs<'py>>(
+fn raise<'py, A: IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>, Error = PyErr>>(
     py: Python<'py>,
     class: &'static PyOnceLock<Py<PyType>>,
     name: &str,
@@ -162,7 +163,7 @@ fn raise<'py, A: pyo3::call::PyCallArgs<'py>>(
         .get_or_try_init(py, || {
             Ok::<_, PyErr>(py.import("asyncio.exceptions")?.getattr(name)?.cast_into::<PyType>()?.unbind())
         })
-        .and_then(|class| class.bind(py).call1(args));
+        .and_then(|class| call::with_args(class.bind(py).as_any(), &args.into_pyobject(py)?));
     made.map_or_else(|error| error, PyErr::from_value)
 }
 

@@ -1,17 +1,17 @@
 //! The reading half: the core's buffer, who waits on it, and the transport that is paused when it is full.
 
-use millstream_core::{Answer, ErrorClass, Failure, Flow, ReadBuffer};
-use pyo3::exceptions::{PyAssertionError, PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError};
-use pyo3::gc::{PyTraverseError, PyVisit};
+mod methods;
+
+use millstream_core::{Answer, Flow, ReadBuffer};
+use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyMemoryView, PyTuple, PyType};
+use pyo3::types::{PyDict, PyType};
 
 use crate::kind::Kind;
 use crate::outbox::Outbox;
 use crate::reads::Read;
-use crate::view::BufferView;
 use crate::{Lock, call};
 
 /// What `StreamReader` inherits: everything that is done often.
@@ -54,6 +54,26 @@ pub(crate) enum Tell {
 }
 
 impl State {
+    /// That of a reader without a connection, with the default limit.
+    fn new() -> PyResult<Self> {
+        let buffer = ReadBuffer::new(millstream_core::DEFAULT_LIMIT);
+        Ok(Self {
+            buffer: buffer.map_err(|error| PyValueError::new_err(error.to_string()))?,
+            waiter: None,
+            wanted: None,
+            exception: None,
+            lost: None,
+            transport: None,
+            paused: false,
+            gave_way: false,
+            eof: false,
+            event_loop: None,
+            future_args: None,
+            outbox: None,
+            spare: None,
+        })
+    }
+
     /// Brings the transport in line with how full the buffer is.
     #[inline]
     pub(crate) fn flow(&mut self, py: Python<'_>, waits: bool) -> Tell {
@@ -270,364 +290,6 @@ pub(crate) fn wake(py: Python<'_>, waiter: Option<Py<PyAny>>) -> PyResult<()> {
     }
 }
 
-/// `asyncio.Future`.
-fn future_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    CLASS.import(py, "asyncio", "Future")
-}
-
-#[pymethods]
-impl ReaderBase {
-    /// Takes any arguments: subclasses have constructors of their own.
-    #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let buffer = ReadBuffer::new(millstream_core::DEFAULT_LIMIT);
-        Ok(Self {
-            state: Lock::new(State {
-                buffer: buffer.map_err(|error| PyValueError::new_err(error.to_string()))?,
-                waiter: None,
-                wanted: None,
-                exception: None,
-                lost: None,
-                transport: None,
-                paused: false,
-                gave_way: false,
-                eof: false,
-                event_loop: None,
-                future_args: None,
-                outbox: None,
-                spare: None,
-            }),
-        })
-    }
-
-    /// What `__init__` finds out: the limit, the loop, and how futures are made on it.
-    fn _setup(&self, limit: usize, event_loop: Py<PyAny>, future_args: Option<Py<PyDict>>) {
-        let mut state = self.state.lock();
-        state.buffer.set_limit(limit);
-        let old = (state.event_loop.replace(event_loop), state.future_args.take());
-        state.future_args = future_args;
-        drop(state);
-        drop(old);
-    }
-
-    #[pyo3(signature = (*, limit = None, deadline = None))]
-    fn readline(slf: PyRef<'_, Self>, limit: Option<usize>, deadline: Option<f64>) -> PyResult<Py<Read>> {
-        Self::read_of(slf, Kind::Line { limit }, deadline)
-    }
-
-    #[pyo3(signature = (n = -1, *, deadline = None), text_signature = "($self, n=-1, *, deadline=None)")]
-    fn read(slf: PyRef<'_, Self>, n: isize, deadline: Option<f64>) -> PyResult<Py<Read>> {
-        let kind = usize::try_from(n).map_or(Kind::All, |max| Kind::Some { max });
-        Self::read_of(slf, kind, deadline)
-    }
-
-    #[pyo3(signature = (n, *, deadline = None))]
-    fn readexactly(slf: PyRef<'_, Self>, n: isize, deadline: Option<f64>) -> PyResult<Py<Read>> {
-        Self::read_of(slf, usize::try_from(n).map_or(Kind::Negative, Kind::Exactly), deadline)
-    }
-
-    #[pyo3(signature = (separator = None, *, limit = None, deadline = None))]
-    fn readuntil(
-        slf: PyRef<'_, Self>,
-        separator: Option<Bound<'_, PyAny>>,
-        limit: Option<usize>,
-        deadline: Option<f64>,
-    ) -> PyResult<Py<Read>> {
-        let kind = match separator {
-            None => Kind::until(vec![b"\n".to_vec()], limit),
-            Some(separator) => Kind::until(crate::kind::separators(&separator)?, limit),
-        };
-        Self::read_of(slf, kind, deadline)
-    }
-
-    #[pyo3(signature = (n = None, *, deadline = None))]
-    fn peek(slf: PyRef<'_, Self>, n: Option<usize>, deadline: Option<f64>) -> PyResult<Py<Read>> {
-        Self::read_of(slf, Kind::Peek { max: n.unwrap_or(usize::MAX) }, deadline)
-    }
-
-    #[pyo3(signature = (max = None, *, limit = None, deadline = None))]
-    fn readlines(
-        slf: PyRef<'_, Self>,
-        max: Option<usize>,
-        limit: Option<usize>,
-        deadline: Option<f64>,
-    ) -> PyResult<Py<Read>> {
-        Self::read_of(slf, Kind::Lines { most: max.unwrap_or(usize::MAX), limit }, deadline)
-    }
-
-    #[pyo3(signature = (buffer, *, deadline = None))]
-    fn readinto(slf: PyRef<'_, Self>, buffer: Bound<'_, PyAny>, deadline: Option<f64>) -> PyResult<Py<Read>> {
-        let py = slf.py();
-        let view = PyMemoryView::from(&buffer)?;
-        if view.getattr(intern!(py, "readonly"))?.is_truthy()? {
-            return Err(PyTypeError::new_err("readinto() needs a writable buffer"));
-        }
-        let view = view.call_method1(intern!(py, "cast"), ("B",))?;
-        let max = view.len()?;
-        Self::read_of(slf, Kind::Into { view: view.unbind(), max }, deadline)
-    }
-
-    fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        slf
-    }
-
-    fn __anext__(slf: PyRef<'_, Self>) -> PyResult<Py<Read>> {
-        Self::read_of(slf, Kind::Next, None)
-    }
-
-    fn feed_data(&self, py: Python<'_>, data: Bound<'_, PyAny>) -> PyResult<()> {
-        if self.state.lock().eof {
-            return Err(PyAssertionError::new_err("feed_data after feed_eof"));
-        }
-        if let Ok(data) = data.cast::<PyBytes>() {
-            let data = data.as_bytes();
-            return if data.is_empty() { Ok(()) } else { self.received(py, data) };
-        }
-        if !data.is_truthy()? {
-            return Ok(());
-        }
-        // Whatever a `bytearray` can be extended with, as in asyncio.
-        let array = PyByteArray::new(py, b"");
-        array.call_method1(intern!(py, "extend"), (data,))?;
-        self.received(py, &array.to_vec())
-    }
-
-    fn feed_eof(&self, py: Python<'_>) -> PyResult<()> {
-        let mut state = self.state.lock();
-        state.eof = true;
-        state.buffer.feed_eof();
-        state.wanted = None;
-        let waiter = state.waiter.take();
-        drop(state);
-        wake(py, waiter)
-    }
-
-    fn at_eof(&self) -> bool {
-        let state = self.state.lock();
-        state.eof && state.buffer.is_empty()
-    }
-
-    fn exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let state = self.state.lock();
-        state.exception.as_ref().or(state.lost.as_ref()).map(|exception| exception.clone_ref(py))
-    }
-
-    /// By hand: raised at once, before what is buffered, as asyncio does.
-    fn set_exception(&self, py: Python<'_>, exc: Py<PyAny>) -> PyResult<()> {
-        let mut state = self.state.lock();
-        let old = state.exception.replace(exc.clone_ref(py));
-        if let Some(outbox) = &state.outbox {
-            // `drain` raises it as well.
-            outbox.get().alert();
-        }
-        state.wanted = None;
-        let waiter = state.waiter.take();
-        drop(state);
-        drop(old);
-        throw_into(py, waiter, exc)
-    }
-
-    /// By the transport: raised behind what is buffered.
-    fn _connection_failed(&self, py: Python<'_>, exc: Py<PyAny>) -> PyResult<()> {
-        // Only to mark the end: what is raised is the exception itself.
-        let text = "the transport was lost";
-        let failure = Failure::new(std::io::ErrorKind::ConnectionReset, text, ErrorClass::BrokenByPeer);
-        let mut state = self.state.lock();
-        let old = state.lost.replace(exc);
-        state.buffer.fail(failure);
-        state.wanted = None;
-        let waiter = state.waiter.take();
-        drop(state);
-        drop(old);
-        // The read finds out by itself whether what is buffered answers it.
-        wake(py, waiter)
-    }
-
-    /// Everything that was written and not sent leaves: someone other than the writer closes the transport.
-    fn _flush_writer(&self, py: Python<'_>) -> PyResult<()> {
-        self.flush_writer(py)
-    }
-
-    /// There is no connection any more: what is written goes to the transport as it comes, which knows what that means.
-    fn _end_writer(&self) {
-        if let Some(outbox) = &self.state.lock().outbox {
-            outbox.get().end();
-            outbox.get().alert();
-        }
-    }
-
-    fn set_transport(&self, transport: Py<PyAny>) -> PyResult<()> {
-        let mut state = self.state.lock();
-        if state.transport.is_some() {
-            drop(state);
-            return Err(PyAssertionError::new_err("Transport already set"));
-        }
-        state.transport = Some(transport);
-        Ok(())
-    }
-
-    fn _wakeup_waiter(&self, py: Python<'_>) -> PyResult<()> {
-        let mut state = self.state.lock();
-        state.wanted = None;
-        let waiter = state.waiter.take();
-        drop(state);
-        wake(py, waiter)
-    }
-
-    /// In line with how full the buffer is, or in any case if someone waits.
-    #[pyo3(signature = (waits = false))]
-    fn _maybe_resume_transport(&self, py: Python<'_>, waits: bool) -> PyResult<()> {
-        let tell = self.state.lock().flow(py, waits);
-        self.tell(py, tell)
-    }
-
-    /// How many bytes are buffered.
-    #[getter]
-    fn buffered(&self) -> usize {
-        self.state.lock().buffer.len()
-    }
-
-    #[getter(_buffer)]
-    fn buffer_view(slf: PyRef<'_, Self>) -> BufferView {
-        BufferView::new(slf.into())
-    }
-
-    #[setter(_buffer)]
-    fn set_buffer(&self, data: Bound<'_, PyAny>) -> PyResult<()> {
-        let data = crate::writer::snapshot(&data)?;
-        let mut state = self.state.lock();
-        let len = state.buffer.len();
-        state.buffer.consume(len);
-        state.buffer.feed(&data);
-        Ok(())
-    }
-
-    #[getter]
-    fn _limit(&self) -> usize {
-        self.state.lock().buffer.limit()
-    }
-
-    #[setter(_limit)]
-    fn set_limit(&self, limit: Bound<'_, PyAny>) -> PyResult<()> {
-        let limit = match limit.extract::<isize>() {
-            Ok(limit) => limit,
-            // Whatever compares with numbers, as in the constructor.
-            Err(_) if limit.ge(isize::MAX)? => isize::MAX,
-            Err(_) if limit.lt(1)? => 1,
-            Err(_) => limit.py().get_type::<PyInt>().call1((limit,))?.extract()?,
-        };
-        // Less than one counts as one.
-        self.state.lock().buffer.set_limit(usize::try_from(limit).unwrap_or(0));
-        Ok(())
-    }
-
-    #[getter]
-    fn _eof(&self) -> bool {
-        self.state.lock().eof
-    }
-
-    #[setter(_eof)]
-    fn set_eof(&self, eof: bool) {
-        let mut state = self.state.lock();
-        state.eof = eof;
-        if eof {
-            state.buffer.feed_eof();
-        }
-    }
-
-    #[getter]
-    fn _paused(&self) -> bool {
-        self.state.lock().paused
-    }
-
-    #[getter]
-    fn _waiter(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.lock().waiter.as_ref().map(|waiter| waiter.clone_ref(py))
-    }
-
-    #[setter(_waiter)]
-    fn set_waiter(&self, waiter: Option<Py<PyAny>>) {
-        let mut state = self.state.lock();
-        state.wanted = None;
-        let old = std::mem::replace(&mut state.waiter, waiter);
-        drop(state);
-        drop(old);
-    }
-
-    #[getter]
-    fn _exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.exception(py)
-    }
-
-    #[setter(_exception)]
-    fn set_exception_attribute(&self, exception: Option<Py<PyAny>>) {
-        let mut state = self.state.lock();
-        if exception.is_some()
-            && let Some(outbox) = &state.outbox
-        {
-            // `drain` raises it as well.
-            outbox.get().alert();
-        }
-        let old = std::mem::replace(&mut state.exception, exception);
-        drop(state);
-        drop(old);
-    }
-
-    #[getter]
-    fn _transport(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.lock().transport.as_ref().map(|transport| transport.clone_ref(py))
-    }
-
-    #[setter(_transport)]
-    fn set_transport_attribute(&self, transport: Option<Py<PyAny>>) {
-        let mut state = self.state.lock();
-        let old = std::mem::replace(&mut state.transport, transport);
-        drop(state);
-        drop(old);
-    }
-
-    #[getter]
-    fn _loop(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.lock().event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py))
-    }
-
-    #[setter(_loop)]
-    fn set_loop(&self, event_loop: Option<Py<PyAny>>) {
-        let mut state = self.state.lock();
-        let old = (std::mem::replace(&mut state.event_loop, event_loop), state.future_args.take());
-        drop(state);
-        drop(old);
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(state) = self.state.try_lock() else { return Ok(()) };
-        for object in [&state.waiter, &state.exception, &state.lost, &state.transport, &state.event_loop] {
-            visit.call(object)?;
-        }
-        visit.call(&state.future_args)?;
-        visit.call(&state.outbox)?;
-        visit.call(&state.spare)
-    }
-
-    fn __clear__(&self) {
-        let mut state = self.state.lock();
-        let old = (
-            state.waiter.take(),
-            state.exception.take(),
-            state.lost.take(),
-            state.transport.take(),
-            state.event_loop.take(),
-            state.future_args.take(),
-            state.outbox.take(),
-            state.spare.take(),
-        );
-        drop(state);
-        drop(old);
-    }
-}
-
 /// Lets a waiting read fail. A future that is done (its read was cancelled) is left alone.
 pub(crate) fn throw_into(py: Python<'_>, waiter: Option<Py<PyAny>>, exc: Py<PyAny>) -> PyResult<()> {
     let Some(waiter) = waiter else { return Ok(()) };
@@ -636,4 +298,10 @@ pub(crate) fn throw_into(py: Python<'_>, waiter: Option<Py<PyAny>>, exc: Py<PyAn
         return Ok(());
     }
     call::method(waiter, intern!(py, "set_exception"), [exc.bind(py)]).map(drop)
+}
+
+/// `asyncio.Future`.
+fn future_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "asyncio", "Future")
 }

@@ -1,18 +1,21 @@
 //! A read: lazy, cancel-safe, and finished without a coroutine's frame when the buffer can answer.
 
+mod expiry;
+mod methods;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
-use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use expiry::Timer;
+
 use crate::kind::Kind;
 use crate::look::{Step, finish, look};
-use crate::reader::{ReaderBase, Tell, throw_into};
-use crate::ready::thrown;
-use crate::{Lock, errors};
+use crate::reader::{ReaderBase, Tell};
+use crate::{Lock, call, errors};
 
 /// One read that was asked for. Nothing happens before it is awaited.
 ///
@@ -42,44 +45,6 @@ struct Job {
 struct Waiting {
     future: Option<Py<PyAny>>,
     timer: Option<Timer>,
-}
-
-/// A timer of the loop's, and what it calls.
-#[derive(Debug)]
-struct Timer {
-    handle: Py<PyAny>,
-    expiry: Py<Expiry>,
-}
-
-/// Called at a read's deadline. It knows the future and not the read, so that a read that is forgotten goes at once and
-/// not at its deadline.
-#[pyclass(frozen, module = "millstream._core")]
-#[derive(Debug)]
-pub(crate) struct Expiry {
-    /// Nothing once nobody waits for it any more.
-    future: Lock<Option<Py<PyAny>>>,
-    /// Of the method, for the message.
-    name: &'static str,
-}
-
-#[pymethods]
-impl Expiry {
-    /// The deadline has come.
-    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        let future = self.future.lock().take();
-        if future.is_none() {
-            return Ok(());
-        }
-        let text = format!("{}(): the deadline came before the data", self.name);
-        throw_into(py, future, errors::timed_out(py, &text)?)
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.future.try_lock() {
-            Some(future) => visit.call(&*future),
-            None => Ok(()),
-        }
-    }
 }
 
 /// What comes next.
@@ -216,7 +181,7 @@ impl Read {
         let py = slf.py();
         let future = slf.get().waiting.lock().future.as_ref().map(|future| future.clone_ref(py));
         if let Some(future) = future
-            && !future.bind(py).call_method0(intern!(py, "done"))?.is_truthy()?
+            && !call::method(future.bind(py), intern!(py, "done"), [])?.is_truthy()?
         {
             return Err(awaited_already(py));
         }
@@ -309,21 +274,6 @@ impl Read {
         Ok(Some(future))
     }
 
-    /// The timer that lets the future fail at the deadline.
-    fn timer(
-        &self,
-        py: Python<'_>,
-        reader: &ReaderBase,
-        deadline: f64,
-        future: &Py<PyAny>,
-    ) -> PyResult<Timer> {
-        let name = self.job.lock().kind.name();
-        let expiry = Py::new(py, Expiry { future: Lock::new(Some(future.clone_ref(py))), name })?;
-        let event_loop = reader.event_loop(py)?;
-        let handle = event_loop.call_method1(intern!(py, "call_at"), (deadline, expiry.clone_ref(py)))?;
-        Ok(Timer { handle: handle.unbind(), expiry })
-    }
-
     /// Stops waiting: nothing was consumed, and the next read finds everything.
     fn abandon(&self, py: Python<'_>) -> PyResult<()> {
         self.finished.store(true, Ordering::Relaxed);
@@ -346,7 +296,7 @@ impl Read {
         let timer = waiting.timer.take();
         drop(waiting);
         if let Some(timer) = timer
-            && let Err(error) = timer.handle.bind(py).call_method0(intern!(py, "cancel"))
+            && let Err(error) = call::method(timer.handle.bind(py), intern!(py, "cancel"), [])
         {
             // Ctrl-C, for one: the next read must not find this one waiting.
             drop(self.forget(py, future.as_ref()));
@@ -389,81 +339,4 @@ fn is_unshared(_: Python<'_>, read: &Py<Read>) -> bool {
     #[allow(unsafe_code)]
     let references = unsafe { ffi::Py_REFCNT(read.as_ptr()) };
     references == 1
-}
-
-#[pymethods]
-impl Read {
-    #[inline]
-    fn __await__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
-        if slf.waits.load(Ordering::Relaxed) && !slf.finished.load(Ordering::Relaxed) {
-            // The first who awaits it is to get what it waits for.
-            return Err(awaited_already(slf.py()));
-        }
-        Ok(slf)
-    }
-
-    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        slf
-    }
-
-    #[inline]
-    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
-        match Self::step(slf)? {
-            Next::Wait(future) => Ok(Some(future)),
-            Next::Done(value) => {
-                errors::set_stop(slf.py(), value);
-                Ok(None)
-            }
-        }
-    }
-
-    fn send(slf: &Bound<'_, Self>, value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        if !value.is_none() && slf.get().is_fresh() {
-            return Err(PyTypeError::new_err("can't send non-None value to a just-started read"));
-        }
-        match Self::step(slf)? {
-            Next::Wait(future) => Ok(future),
-            Next::Done(value) => Err(errors::stop(value)),
-        }
-    }
-
-    #[pyo3(signature = (kind, value = None, traceback = None))]
-    fn throw(
-        &self,
-        kind: Bound<'_, PyAny>,
-        value: Option<Bound<'_, PyAny>>,
-        traceback: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        if self.finished.load(Ordering::Relaxed) {
-            return Err(reused(kind.py()));
-        }
-        self.abandon(kind.py())?;
-        Err(thrown(kind, value, traceback))
-    }
-
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.abandon(py)
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(job) = self.job.try_lock() {
-            visit.call(&job.reader)?;
-            if let Kind::Into { view, .. } = &job.kind {
-                visit.call(view)?;
-            }
-        }
-        match self.waiting.try_lock() {
-            Some(waiting) => {
-                visit.call(&waiting.future)?;
-                match &waiting.timer {
-                    Some(timer) => {
-                        visit.call(&timer.handle)?;
-                        visit.call(&timer.expiry)
-                    }
-                    None => Ok(()),
-                }
-            }
-            None => Ok(()),
-        }
-    }
 }

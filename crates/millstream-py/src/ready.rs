@@ -3,6 +3,9 @@
 use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
+
+use crate::call;
 
 /// Completes at once with `None`, in the shape of a coroutine.
 #[pyclass(frozen, module = "millstream._core")]
@@ -62,8 +65,10 @@ pub(crate) fn thrown(
     }
     let made = match value {
         Some(value) if value.is_instance_of::<PyBaseException>() => Ok(value),
-        Some(value) if !value.is_none() => kind.call1((value,)),
-        _ => kind.call0(),
+        Some(value) if !value.is_none() => {
+            PyTuple::new(kind.py(), [value]).and_then(|args| call::with_args(&kind, &args))
+        }
+        _ => call::with_args(&kind, &PyTuple::empty(kind.py())),
     };
     match made {
         Ok(exception) if exception.is_instance_of::<PyBaseException>() => PyErr::from_value(exception),

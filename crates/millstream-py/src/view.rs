@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PySlice, PyString, PyTuple};
 
+use crate::call;
 use crate::reader::ReaderBase;
 use crate::writer::snapshot;
 
@@ -34,13 +35,10 @@ impl BufferView {
     }
 
     /// Does to the bytes what is done to a `bytearray`.
-    fn edit<'py, A>(&self, py: Python<'py>, method: &str, args: A) -> PyResult<Bound<'py, PyAny>>
-    where
-        A: pyo3::call::PyCallArgs<'py>,
-    {
-        let array = self.array(py);
+    fn edit<'py>(&self, method: &str, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        let array = self.array(args.py());
         let len = array.len();
-        let result = array.call_method1(method, args)?;
+        let result = call::with_args(&array.getattr(method)?, args)?;
         let mut edited = array.to_vec();
         // What the method called may have fed the reader: that stays, behind all else.
         self.with(|data| edited.extend_from_slice(data.get(len..).unwrap_or_default()));
@@ -117,7 +115,7 @@ impl BufferView {
     }
 
     fn __add__<'py>(&self, py: Python<'py>, other: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.array(py).into_any().call_method1(intern!(py, "__add__"), (other,))
+        call::method(&self.array(py), intern!(py, "__add__"), [&other])
     }
 
     fn __radd__<'py>(&self, py: Python<'py>, other: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -137,7 +135,7 @@ impl BufferView {
             && !value.is_instance_of::<PyString>()
             && !is_number(&value);
         let value = if is_iterated { PyByteArray::from(&value)?.into_any() } else { value };
-        self.edit(py, "__setitem__", (&index, value)).map(drop)
+        self.edit("__setitem__", &PyTuple::new(py, [index, value])?).map(drop)
     }
 
     fn __delitem__(&self, index: Bound<'_, PyAny>) -> PyResult<()> {
@@ -152,31 +150,31 @@ impl BufferView {
                 return Ok(());
             }
         }
-        self.edit(index.py(), "__delitem__", (&index,)).map(drop)
+        self.edit("__delitem__", &PyTuple::new(index.py(), [&index])?).map(drop)
     }
 
     #[pyo3(signature = (*args))]
     fn append(&self, args: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.edit(args.py(), "append", args).map(drop)
+        self.edit("append", args).map(drop)
     }
 
     #[pyo3(signature = (*args))]
     fn insert(&self, args: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.edit(args.py(), "insert", args).map(drop)
+        self.edit("insert", args).map(drop)
     }
 
     #[pyo3(signature = (*args))]
     fn pop<'py>(&self, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        self.edit(args.py(), "pop", args)
+        self.edit("pop", args)
     }
 
     #[pyo3(signature = (*args))]
     fn remove(&self, args: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.edit(args.py(), "remove", args).map(drop)
+        self.edit("remove", args).map(drop)
     }
 
     fn reverse(&self, py: Python<'_>) -> PyResult<()> {
-        self.edit(py, "reverse", ()).map(drop)
+        self.edit("reverse", &PyTuple::empty(py)).map(drop)
     }
 
     fn clear(&self) {

@@ -9,11 +9,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyTuple};
 
-use crate::Lock;
 use crate::outbox::{Link, Outbox};
 use crate::protocol::ProtocolBase;
 use crate::reader::ReaderBase;
 use crate::ready::Ready;
+use crate::{Lock, call};
 
 /// What `StreamWriter` inherits: everything that is done often, and all attributes: CPython calls methods of an object
 /// without a `__dict__` of its own faster.
@@ -146,7 +146,7 @@ impl WriterBase {
     }
 
     fn writelines(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let joined = PyBytes::new(py, b"").call_method1(intern!(py, "join"), (data,))?;
+        let joined = call::method(PyBytes::new(py, b"").as_any(), intern!(py, "join"), [data])?;
         self.write(&joined)
     }
 
@@ -162,7 +162,7 @@ impl WriterBase {
                 return Ready::get(py);
             }
         }
-        crate::call::method(slf.as_any(), intern!(py, "_drain"), []).map(Bound::unbind)
+        call::method(slf.as_any(), intern!(py, "_drain"), []).map(Bound::unbind)
     }
 
     /// Sends what is queued.

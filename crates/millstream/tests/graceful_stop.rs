@@ -170,11 +170,7 @@ fn who_connects_while_a_server_stops_is_answered_by_it_or_left_to_its_successor(
 #[test]
 fn a_connection_ends_in_the_moment_in_which_it_becomes_idle() {
     run(async {
-        let (go, mut gone) = mpsc::unbounded_channel::<oneshot::Sender<()>>();
-        let server =
-            millstream::start_server("127.0.0.1", 0, move |reader, writer| slow(reader, writer, go.clone()))
-                .await
-                .unwrap();
+        let (server, mut gone) = slow_server().await;
         let (mut reader, writer) = connect(&server).await;
         writer.write(b"work\n").unwrap();
         writer.flush().unwrap();
@@ -482,11 +478,7 @@ fn a_server_that_was_closed_or_never_served_can_be_stopped() {
 #[test]
 fn peers_that_go_by_themselves_are_not_counted_as_idle() {
     run(async {
-        let (go, mut gone) = mpsc::unbounded_channel::<oneshot::Sender<()>>();
-        let server =
-            millstream::start_server("127.0.0.1", 0, move |reader, writer| slow(reader, writer, go.clone()))
-                .await
-                .unwrap();
+        let (server, mut gone) = slow_server().await;
         let (mut reader, writer) = connect(&server).await;
         writer.write(b"work\n").unwrap();
         writer.write_eof().unwrap();
@@ -499,6 +491,13 @@ fn peers_that_go_by_themselves_are_not_counted_as_idle() {
         let (stopped, ()) = tokio::join!(server.stop(LONG), talk);
         assert_eq!((stopped.finished, stopped.idle, stopped.aborted), (1, 0, 0));
     });
+}
+
+/// A server that works on each line until it is told to answer: by what comes out of the channel.
+async fn slow_server() -> (Server, mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
+    let (go, gone) = mpsc::unbounded_channel();
+    let handler = move |reader, writer| slow(reader, writer, go.clone());
+    (millstream::start_server("127.0.0.1", 0, handler).await.expect("a free port"), gone)
 }
 
 /// Answers each line when it is told to.

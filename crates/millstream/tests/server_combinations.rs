@@ -5,52 +5,28 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use millstream::proxy::ProxyProtocol;
 use millstream::tls::TlsVersion;
 use millstream::{
-    ConnectOptions, DeadlineKind, Deadlines, Error, Server, ServerOptions, StreamReader, StreamWriter,
+    ConnectOptions, DeadlineKind, Deadlines, Error, ErrorClass, Server, ServerOptions, StreamReader,
+    StreamWriter,
 };
 use support::proxy::tcp_header;
 use support::tls::Realm;
 use support::{echo, run};
 
-fn required() -> ProxyProtocol {
-    ProxyProtocol::required().trust("127.0.0.1").expect("a network")
-}
-fn optional() -> ProxyProtocol {
-    ProxyProtocol::optional().trust("127.0.0.1").expect("a network")
-}
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-fn port(server: &Server) -> u16 {
-    server.sockets()[0].port().expect("TCP")
-}
-async fn until(server: &Server, n: usize) {
-    while server.connections() != n {
-        tokio::time::sleep(ms(1)).await;
-    }
-}
-
-fn collecting(options: ServerOptions) -> (ServerOptions, Arc<Mutex<Vec<String>>>) {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let to = Arc::clone(&told);
-    (options.on_failure(move |f| to.lock().expect("unpoisoned").push(f.to_string())), told)
-}
-
 #[test]
 fn a_stop_while_a_header_is_awaited_is_no_failure() {
     run(async {
         let (options, told) = collecting(ServerOptions::new().proxy_protocol(required()));
-        let server = options.start("127.0.0.1", 0, echo).await.unwrap();
-        let mut client = TcpStream::connect(("127.0.0.1", port(&server))).unwrap();
+        let (server, mut client) = echo_server_and_client(options).await;
         until(&server, 1).await;
         server.stop(Duration::from_secs(10)).await;
-        let mut b = [0; 1];
-        let read = client.read(&mut b);
+        let read = client.read(&mut [0; 1]);
         assert_eq!(*told.lock().unwrap(), Vec::<String>::new());
         assert_eq!(read.unwrap(), 0);
     });
@@ -60,8 +36,7 @@ fn a_stop_while_a_header_is_awaited_is_no_failure() {
 fn a_stop_does_not_wait_for_the_rest_of_a_header() {
     run(async {
         let (options, told) = collecting(ServerOptions::new().proxy_protocol(required()));
-        let server = options.start("127.0.0.1", 0, echo).await.unwrap();
-        let mut client = TcpStream::connect(("127.0.0.1", port(&server))).unwrap();
+        let (server, mut client) = echo_server_and_client(options).await;
         client.write_all(b"PROXY TCP4").unwrap();
         until(&server, 1).await;
         tokio::time::sleep(ms(50)).await;
@@ -80,11 +55,10 @@ fn a_stop_while_a_header_is_awaited_before_tls_is_no_failure() {
             let (options, told) = collecting(
                 ServerOptions::new().proxy_protocol(required()).tls(realm.server(TlsVersion::V1_3)),
             );
-            let server = options.start("127.0.0.1", 0, echo).await.unwrap();
-            let mut client = TcpStream::connect(("127.0.0.1", port(&server))).unwrap();
+            let (server, mut client) = echo_server_and_client(options).await;
             client.write_all(part).unwrap();
             let header = tcp_header().encode().unwrap();
-            let mut behind = TcpStream::connect(("127.0.0.1", port(&server))).unwrap();
+            let mut behind = connect(&server);
             behind.write_all(&header).unwrap();
             until(&server, 2).await;
             tokio::time::sleep(ms(50)).await;
@@ -99,24 +73,12 @@ fn a_stop_while_a_header_is_awaited_before_tls_is_no_failure() {
 #[test]
 fn a_stop_calls_no_handler_for_a_peer_whose_header_was_awaited() {
     run(async {
-        let (options, _) = collecting(ServerOptions::new().proxy_protocol(optional()));
-        let called = Arc::new(Mutex::new(0));
-        let c = Arc::clone(&called);
-        let server = options
-            .start("127.0.0.1", 0, move |mut r: StreamReader, w: StreamWriter| {
-                *c.lock().unwrap() += 1;
-                async move {
-                    eprintln!("handler: {:?}", w.peer_address());
-                    let x = r.read_line().await;
-                    eprintln!("{x:?}");
-                }
-            })
-            .await
-            .unwrap();
-        let client = TcpStream::connect(("127.0.0.1", port(&server))).unwrap();
+        let options = ServerOptions::new().proxy_protocol(optional()).on_failure(drop);
+        let (server, called) = counting_server(options).await;
+        let client = connect(&server);
         until(&server, 1).await;
         server.stop(Duration::from_secs(10)).await;
-        assert_eq!(*called.lock().unwrap(), 0);
+        assert_eq!(called.load(Relaxed), 0);
         drop(client);
     });
 }
@@ -124,9 +86,8 @@ fn a_stop_calls_no_handler_for_a_peer_whose_header_was_awaited() {
 #[test]
 fn a_refused_header_is_no_handler_error() {
     run(async {
-        let (options, _told) = collecting(ServerOptions::new().proxy_protocol(required()));
-        let server = options.start("127.0.0.1", 0, echo).await.unwrap();
-        let mut client = TcpStream::connect(("127.0.0.1", port(&server))).unwrap();
+        let options = ServerOptions::new().proxy_protocol(required()).on_failure(drop);
+        let (server, mut client) = echo_server_and_client(options).await;
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         while server.stats().accepted < 1 {
             tokio::time::sleep(ms(1)).await;
@@ -139,27 +100,20 @@ fn a_refused_header_is_no_handler_error() {
 #[test]
 fn a_deadline_that_passes_in_the_header_is_named() {
     run(async {
-        let got = Arc::new(Mutex::new(Vec::new()));
-        let to = Arc::clone(&got);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let to = Arc::clone(&told);
         let options = ServerOptions::new()
             .proxy_protocol(required())
             .deadlines(Deadlines::none().idle(ms(200)))
-            .on_failure(move |f| {
-                to.lock().expect("unpoisoned").push((
-                    f.deadline(),
-                    f.proxy_header().map(|r| r.class()),
-                    f.to_string(),
-                ))
+            .on_failure(move |failure| {
+                let class = failure.proxy_header().map(|refusal| refusal.class());
+                to.lock().expect("unpoisoned").push((failure.deadline(), class));
             });
-        let server = options.start("127.0.0.1", 0, echo).await.unwrap();
-        let client = TcpStream::connect(("127.0.0.1", port(&server))).unwrap();
+        let (server, client) = echo_server_and_client(options).await;
         until(&server, 1).await;
         until(&server, 0).await;
         assert_eq!(server.passed_deadlines(DeadlineKind::Idle), 1);
-        let got = got.lock().unwrap();
-        assert_eq!(got.len(), 1);
-        assert_eq!(got[0].1, Some(millstream::ErrorClass::Deadline));
-        assert_eq!(got[0].0, Some(DeadlineKind::Idle));
+        assert_eq!(*told.lock().unwrap(), [(Some(DeadlineKind::Idle), Some(ErrorClass::Deadline))]);
         drop(client);
     });
 }
@@ -167,25 +121,13 @@ fn a_deadline_that_passes_in_the_header_is_named() {
 #[test]
 fn a_trusted_peer_that_is_silent_until_a_deadline_is_refused() {
     run(async {
-        let called = Arc::new(Mutex::new(0));
-        let c = Arc::clone(&called);
-        let (options, _) = collecting(
-            ServerOptions::new().proxy_protocol(optional()).deadlines(Deadlines::none().idle(ms(200))),
-        );
-        let server = options
-            .start("127.0.0.1", 0, move |mut r: StreamReader, w: StreamWriter| {
-                *c.lock().unwrap() += 1;
-                async move {
-                    eprintln!("handler for {:?}", w.peer_address());
-                    r.read_line().await.map(drop)
-                }
-            })
-            .await
-            .unwrap();
-        let client = TcpStream::connect(("127.0.0.1", port(&server))).unwrap();
+        let deadlines = Deadlines::none().idle(ms(200));
+        let options = ServerOptions::new().proxy_protocol(optional()).deadlines(deadlines).on_failure(drop);
+        let (server, called) = counting_server(options).await;
+        let client = connect(&server);
         until(&server, 1).await;
         until(&server, 0).await;
-        assert_eq!(*called.lock().unwrap(), 0);
+        assert_eq!(called.load(Relaxed), 0);
         drop(client);
     });
 }
@@ -198,8 +140,7 @@ fn part_of_a_tls_record_is_part_of_a_request_to_a_stop() {
         run(async {
             let realm = Realm::new();
             let options = ServerOptions::new().tls(realm.server(TlsVersion::V1_3)).deadlines(deadlines);
-            let server = options.start("127.0.0.1", 0, echo).await.unwrap();
-            let socket = TcpStream::connect(("127.0.0.1", port(&server))).unwrap();
+            let (server, socket) = echo_server_and_client(options).await;
             let mut bare =
                 realm.bare_client(TlsVersion::V1_3, ConnectOptions::new().adopt_tcp(socket).unwrap());
             bare.handshake().await;
@@ -230,35 +171,84 @@ fn part_of_a_tls_record_is_part_of_a_request_to_a_stop() {
 fn what_is_skipped_in_part_is_part_of_a_request_to_a_stop() {
     run(async {
         async fn count(mut reader: StreamReader, writer: StreamWriter) -> Result<(), Error> {
-            loop {
-                let n = match reader.skip_until(b"\n").await {
-                    Ok(n) => n,
-                    Err(e) => {
-                        eprintln!("{e:?}");
-                        return Ok(());
-                    }
-                };
-                writer.write(format!("{n}\n").as_bytes())?;
+            while let Ok(skipped) = reader.skip_until(b"\n").await {
+                writer.write(format!("{skipped}\n").as_bytes())?;
                 writer.drain().await?;
             }
+            Ok(())
         }
         let server = ServerOptions::new().start("127.0.0.1", 0, count).await.unwrap();
-        let (mut r, w) = millstream::open_connection("127.0.0.1", port(&server)).await.unwrap();
-        // an answered read first
-        w.write(b"\n").unwrap();
-        assert_eq!(r.read_line().await.unwrap().as_deref(), Some(&b"1\n"[..]));
-        w.write(b"half a req").unwrap();
-        w.flush().unwrap();
+        let (mut reader, writer) = millstream::open_connection("127.0.0.1", port(&server)).await.unwrap();
+        // A read that was answered comes before the one that is cut short.
+        writer.write(b"\n").unwrap();
+        assert_eq!(reader.read_line().await.unwrap().as_deref(), Some(&b"1\n"[..]));
+        writer.write(b"half a req").unwrap();
+        writer.flush().unwrap();
         tokio::time::sleep(ms(50)).await;
         let client = async {
             tokio::time::sleep(ms(100)).await;
-            let _ = w.write(b"uest\n");
-            let _ = w.flush();
-            let a = r.read_line().await;
-            drop((r, w));
-            a
+            let _ = writer.write(b"uest\n");
+            let _ = writer.flush();
+            let answer = reader.read_line().await;
+            drop((reader, writer));
+            answer
         };
-        let (_, a) = tokio::join!(server.stop(Duration::from_secs(5)), client);
-        assert_eq!(a.unwrap().as_deref(), Some(&b"15\n"[..]));
+        let (_, answer) = tokio::join!(server.stop(Duration::from_secs(5)), client);
+        assert_eq!(answer.unwrap().as_deref(), Some(&b"15\n"[..]));
     });
+}
+
+fn required() -> ProxyProtocol {
+    ProxyProtocol::required().trust("127.0.0.1").expect("a network")
+}
+
+fn optional() -> ProxyProtocol {
+    ProxyProtocol::optional().trust("127.0.0.1").expect("a network")
+}
+
+/// Options that collect what the server reports.
+fn collecting(options: ServerOptions) -> (ServerOptions, Arc<Mutex<Vec<String>>>) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let to = Arc::clone(&told);
+    (options.on_failure(move |failure| to.lock().expect("unpoisoned").push(failure.to_string())), told)
+}
+
+/// A server that echoes lines, and the first client that has connected to it.
+async fn echo_server_and_client(options: ServerOptions) -> (Server, TcpStream) {
+    let server = options.start("127.0.0.1", 0, echo).await.expect("a free port");
+    let client = connect(&server);
+    (server, client)
+}
+
+/// A server, and how often it has called its handler.
+async fn counting_server(options: ServerOptions) -> (Server, Arc<AtomicUsize>) {
+    let called = Arc::new(AtomicUsize::new(0));
+    let calls = Arc::clone(&called);
+    let handler = move |mut reader: StreamReader, writer: StreamWriter| {
+        calls.fetch_add(1, Relaxed);
+        async move {
+            let _open = writer;
+            reader.read_line().await.map(drop)
+        }
+    };
+    (options.start("127.0.0.1", 0, handler).await.expect("a free port"), called)
+}
+
+fn connect(server: &Server) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", port(server))).expect("a living server")
+}
+
+fn port(server: &Server) -> u16 {
+    server.sockets()[0].port().expect("TCP")
+}
+
+/// Waits until the server has so many connections.
+async fn until(server: &Server, count: usize) {
+    while server.connections() != count {
+        tokio::time::sleep(ms(1)).await;
+    }
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
 }

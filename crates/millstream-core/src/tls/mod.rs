@@ -11,6 +11,7 @@
 mod engine;
 mod fault;
 mod pipe;
+mod record_edge;
 #[cfg(feature = "tls")]
 mod rustls_engine;
 #[cfg(feature = "tls")]

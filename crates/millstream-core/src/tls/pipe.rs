@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 
 use super::engine::{TlsEngine, TlsInfo, TlsVersion};
 use super::fault::TlsFault;
+use super::record_edge::RecordEdge;
 use super::watch::HandshakeWatch;
 use crate::failure::{ErrorClass, Failure};
 use crate::read_buffer::ReadBuffer;
@@ -24,6 +25,8 @@ pub struct TlsPipe {
     engine: Box<dyn TlsEngine>,
     /// Until the handshake is over.
     watch: Option<Box<HandshakeWatch>>,
+    /// Of what was received.
+    edge: RecordEdge,
     close_notify_queued: bool,
     /// After a failure nothing is sealed any more.
     failed: bool,
@@ -38,6 +41,7 @@ impl TlsPipe {
         Self {
             engine,
             watch: Some(Box::default()),
+            edge: RecordEdge::default(),
             close_notify_queued: false,
             failed: false,
             truncation_is_end,
@@ -62,7 +66,10 @@ impl TlsPipe {
         let received = self.engine.receive(ciphertext);
         self.engine.take_plaintext(&mut |chunk| buffer.feed(chunk));
         let received = self.judge(ciphertext, received);
-        self.failed |= received.is_err();
+        match received {
+            Ok(taken) => self.edge.see(&ciphertext[..taken]),
+            Err(_) => self.failed = true,
+        }
         received
     }
 
@@ -120,6 +127,13 @@ impl TlsPipe {
     #[inline]
     pub fn peer_closed(&self) -> bool {
         self.engine.peer_closed()
+    }
+
+    /// Whether the ciphertext that was received ends inside of a record: the peer has begun something, though it cannot be
+    /// decrypted yet.
+    #[inline]
+    pub fn is_inside_record(&self) -> bool {
+        self.edge.is_inside()
     }
 
     /// Encrypts what is queued, followed by `data`, at most [`SEAL_LEN`] bytes in all. What was queued stays counted until

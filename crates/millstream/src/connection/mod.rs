@@ -9,6 +9,7 @@
 //! The lock is held for bookkeeping and for non-blocking sends, never across an await, and no waker is woken or dropped
 //! under it.
 
+mod change;
 mod closing;
 mod drive;
 mod flush;
@@ -40,9 +41,8 @@ use crate::address::Address;
 use crate::proxy::Proxied;
 use crate::stats::{ReadStats, Stats};
 use crate::stopping::StopSignal;
-use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
+use crate::sync::{Arc, AtomicBool, Mutex};
 use crate::transport::Transport;
-use crate::turn::Turn;
 use crate::waiters::{Waiters, Wakes};
 
 /// One connection, shared by its halves and its driver.
@@ -106,7 +106,6 @@ struct State {
     reader: ReaderHalf,
     /// For the deadlines, if there are any.
     waits: Option<Box<watch::Waits>>,
-    record: watch::RecordEdge,
     /// The writer was dropped without `close`: a reader that is still there may read on.
     reader_keeps: bool,
     /// The peer has ended its side, so nothing it sends can turn our close into a reset.
@@ -210,7 +209,6 @@ impl Connection {
                 reader: ReaderHalf::Reading,
                 waits: (!settings.deadlines.is_none()).then(Box::default),
                 reader_keeps: false,
-                record: watch::RecordEdge::default(),
                 peer_ended: false,
                 transport_closed: false,
                 handler_cancelled: false,
@@ -298,83 +296,6 @@ impl Connection {
         }
     }
 
-    /// Runs one change of the state, then lets everyone know whom it concerns: the flags, the driver, the wakers.
-    fn change<R>(self: &Arc<Self>, f: impl FnOnce(&mut State, &mut Wakes) -> R) -> R {
-        let mut wakes = Wakes::default();
-        let mut state = self.state.lock();
-        let result = f(&mut state, &mut wakes);
-        self.finish(state, wakes);
-        result
-    }
-
-    /// Ends a change that was made under the lock.
-    fn finish(self: &Arc<Self>, mut state: MutexGuard<'_, State>, mut wakes: Wakes) {
-        self.look_for_idle(&mut state, &mut wakes);
-        self.publish(&state);
-        let spawn = self.call_driver(&mut state, &mut wakes);
-        let finished = state.queue.take_finished();
-        drop(state);
-        drop(finished);
-        drop(wakes);
-        if spawn {
-            self.spawn_driver();
-        }
-    }
-
-    /// Brings the flags in line with the state.
-    fn publish(&self, state: &State) {
-        let attention = state.needs_attention();
-        if self.attention.load(Ordering::Relaxed) != attention {
-            self.attention.store(attention, Ordering::Release);
-        }
-        if state.life.is_closing() && !self.reading_over.load(Ordering::Relaxed) && state.reading_over() {
-            self.reading_over.store(true, Ordering::Release);
-        }
-    }
-
-    /// Wakes the driver if there is something for it that it does not know of. Returns whether it has to be spawned.
-    fn call_driver(&self, state: &mut State, wakes: &mut Wakes) -> bool {
-        let task = state.task();
-        match &mut state.driver {
-            Driver::Working { called: true, .. } | Driver::Gone => {}
-            Driver::Working { parked, waker, .. } if Turn::is_of(self) => {
-                let due = task.needs_driver() || *parked != Task::Rest || waker.is_none();
-                self.driver_due.store(due, Ordering::Relaxed);
-            }
-            // Without a waker it was never polled, and will be without our doing.
-            Driver::Working { waker: Some(waker), called, parked }
-                if *parked != task && task.needs_driver() =>
-            {
-                wakes.wake([waker.clone()]);
-                *called = true;
-                state.counts.calls += 1;
-                self.driver_due.store(true, Ordering::Relaxed);
-            }
-            Driver::Working { .. } => {}
-            Driver::Absent if task.needs_driver() && task != Task::Done => {
-                state.driver = Driver::Working { waker: None, called: true, parked: Task::Rest };
-                state.counts.calls += 1;
-                return true;
-            }
-            Driver::Absent => {}
-        }
-        false
-    }
-
-    /// Whether the driver has to be polled at the end of its owner's turn.
-    pub(crate) fn is_driver_due(&self) -> bool {
-        self.driver_due.load(Ordering::Relaxed)
-    }
-
-    fn spawn_driver(self: &Arc<Self>) {
-        let drive = Drive::new(Arc::clone(self));
-        match &self.runtime {
-            // On a runtime that has shut down the task is dropped at once, and fails the connection by that.
-            Some(runtime) => drop(runtime.spawn(drive)),
-            None => drop(drive),
-        }
-    }
-
     #[cfg(all(test, millstream_loom))]
     pub(crate) fn waiting_tasks(&self) -> usize {
         let state = self.state.lock();
@@ -390,11 +311,6 @@ impl Connection {
 }
 
 impl State {
-    /// Whether `drain` has to look closer.
-    fn needs_attention(&self) -> bool {
-        self.queue.is_paused() || self.life.is_closed()
-    }
-
     fn wake_everyone(&mut self, wakes: &mut Wakes) {
         self.drainers.wake_all(wakes);
         self.flushers.wake_all(wakes);

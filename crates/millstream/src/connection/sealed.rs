@@ -133,11 +133,8 @@ impl Connection {
                 let Some(tls) = &mut state.tls else { return 0 };
                 let held = buffer.len();
                 let received = tls.receive(ciphertext, buffer);
-                if let (Some(waits), Ok(taken)) = (&mut state.waits, &received) {
-                    waits.opened(&ciphertext[..*taken], buffer.len() - held);
-                }
-                if let Ok(taken) = &received {
-                    state.record.see(&ciphertext[..*taken]);
+                if let (Some(waits), Ok(_)) = (&mut state.waits, &received) {
+                    waits.opened(buffer.len() - held);
                 }
                 let (wants_send, peer_closed) = (tls.wants_send(), tls.peer_closed());
                 if received.is_ok() && wants_send && !state.blocked && self.transport.sends_inline() {

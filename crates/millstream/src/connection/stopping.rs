@@ -130,7 +130,7 @@ impl Connection {
         if state.stop.asked == Asked::Nothing || state.stop.opening || state.is_handshaking() {
             return false;
         }
-        let is_empty = is_empty && !state.record.is_inside();
+        let is_empty = is_empty && !state.tls.as_ref().is_some_and(|tls| tls.is_inside_record());
         state.stop.reader_waits = is_empty;
         is_empty && self.has_answered(state)
     }

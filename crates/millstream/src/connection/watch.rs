@@ -22,14 +22,13 @@ pub(super) struct Waits {
     held: Option<usize>,
     /// How many receives there had been by then. If there were more since, it waits no longer.
     receives: u64,
-    /// Over TLS: how many bytes were decrypted, and whether the ciphertext ends inside a record.
+    /// Over TLS: how many bytes were decrypted.
     opened: u64,
-    record: RecordEdge,
 }
 
 impl Default for Waits {
     fn default() -> Self {
-        Self { rounds: 0, held: None, receives: 0, opened: FIRST_OPENED, record: RecordEdge::default() }
+        Self { rounds: 0, held: None, receives: 0, opened: FIRST_OPENED }
     }
 }
 
@@ -41,45 +40,9 @@ impl Waits {
         self.receives = stats.calls();
     }
 
-    /// This ciphertext became so many bytes.
-    pub(super) fn opened(&mut self, ciphertext: &[u8], plain_len: usize) {
+    /// So many bytes were decrypted.
+    pub(super) fn opened(&mut self, plain_len: usize) {
         self.opened += plain_len as u64;
-        self.record.see(ciphertext);
-    }
-}
-
-/// Whether a stream of TLS records is inside of one: its peer has begun something, though nothing can be decrypted yet.
-#[derive(Debug, Default)]
-pub(super) struct RecordEdge {
-    /// The bytes of the next header that have come.
-    header: [u8; 5],
-    header_len: usize,
-    body_left: usize,
-}
-
-impl RecordEdge {
-    pub(super) fn see(&mut self, mut bytes: &[u8]) {
-        while let Some((&first, rest)) = bytes.split_first() {
-            if self.body_left > 0 {
-                let n = self.body_left.min(bytes.len());
-                self.body_left -= n;
-                bytes = &bytes[n..];
-                continue;
-            }
-            self.header[self.header_len] = first;
-            self.header_len += 1;
-            bytes = rest;
-            if let [_, _, _, high, low] = self.header
-                && self.header_len == 5
-            {
-                self.header_len = 0;
-                self.body_left = usize::from(u16::from_be_bytes([high, low]));
-            }
-        }
-    }
-
-    pub(super) fn is_inside(&self) -> bool {
-        self.header_len > 0 || self.body_left > 0
     }
 }
 
@@ -198,7 +161,7 @@ impl Connection {
         if came_by {
             let (position, begun) = match &state.tls {
                 None => (sight.received.saturating_sub(held as u64), held > 0),
-                Some(_) => (waits.opened - held as u64, held > 0 || waits.record.is_inside()),
+                Some(tls) => (waits.opened - held as u64, held > 0 || tls.is_inside_record()),
             };
             sight.waiting = Some(Waiting { position, held, begun });
         }
