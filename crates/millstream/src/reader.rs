@@ -41,11 +41,14 @@ pub struct StreamReader {
     pub(crate) connection: Arc<Connection>,
     /// What this reader may still take before others get their turn.
     turn_left: usize,
+    /// How many bytes of an item that is not whole a skip has dropped, be it one that was cancelled. For the deadlines, they
+    /// are held.
+    dropped: usize,
 }
 
 impl StreamReader {
     pub(crate) fn new(buffer: ReadBuffer, connection: Arc<Connection>) -> Self {
-        Self { buffer, connection, turn_left: TURN_LEN }
+        Self { buffer, connection, turn_left: TURN_LEN, dropped: 0 }
     }
 
     /// The limit in force: how many bytes may stand before a separator. The buffer never holds more than twice this
@@ -254,12 +257,15 @@ impl StreamReader {
     /// [`SkipError::Incomplete`] if the stream ends first; [`SkipError::Failed`].
     pub async fn skip(&mut self, n: u64) -> Result<(), SkipError> {
         let mut left = n;
+        let mut dropped = self.dropped;
         while left > 0 {
             let max = usize::try_from(left).unwrap_or(usize::MAX);
             match self.answer(&Request::Some { max }).await {
                 Answer::Ready { len } => {
                     self.buffer.consume(len);
                     left -= len as u64;
+                    dropped = dropped.saturating_add(len);
+                    self.dropped = if left > 0 { dropped } else { 0 };
                 }
                 Answer::Failed(failure) => return Err(failure.into()),
                 _ => return Err(SkipError::Incomplete { skipped: n - left }),
@@ -299,6 +305,7 @@ impl StreamReader {
             self.buffer.consume(drop_len);
             self.connection.note_taken();
             skipped += drop_len as u64;
+            self.dropped = if done { 0 } else { self.dropped.saturating_add(drop_len) };
             if done {
                 return Ok(skipped);
             }
@@ -316,6 +323,7 @@ impl StreamReader {
         let turn_left = self.turn_left.checked_sub(ITEM_COST)?;
         let len = self.buffer.ready_line(limit)?;
         self.turn_left = turn_left;
+        self.dropped = 0;
         self.connection.note_taken();
         Some(len)
     }
@@ -360,6 +368,7 @@ impl StreamReader {
                 Answer::Need => std::task::ready!(self.poll_fill(cx)),
                 Answer::Ready { len } => {
                     self.turn_left -= ITEM_COST;
+                    self.dropped = 0;
                     self.connection.note_taken();
                     return Poll::Ready(Answer::Ready { len });
                 }
@@ -370,7 +379,7 @@ impl StreamReader {
 
     /// One receive into the buffer. Ready when there is something new: bytes, the end, or a failure.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.connection.poll_fill(cx, &mut self.buffer) {
+        match self.connection.poll_fill(cx, &mut self.buffer, self.dropped) {
             Poll::Ready(n) => {
                 self.turn_left = self.turn_left.saturating_sub(n);
                 self.connection.note_peak_buffered(self.buffer.peak_len());
