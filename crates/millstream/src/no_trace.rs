@@ -24,4 +24,12 @@ impl Watched {
 pub(crate) fn handshake_over() {}
 
 #[inline]
-pub(crate) fn failure(_failure: &ServerFailure) {}
+pub(crate) fn refused() {}
+
+#[derive(Default)]
+pub(crate) struct Failures;
+
+impl Failures {
+    #[inline]
+    pub(crate) fn tell(&self, _failure: &ServerFailure) {}
+}
