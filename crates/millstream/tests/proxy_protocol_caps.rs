@@ -292,6 +292,25 @@ fn a_refused_client_reads_the_farewell_though_it_talks_before_it_listens() {
 }
 
 #[test]
+fn a_refused_client_that_goes_on_talking_is_closed_within_a_second() {
+    run_paused(async {
+        let mut serving = Serving::start(capped().max_connections_per_peer(1)).await;
+        let there = from(&serving, CLIENT);
+        assert!(is_in(&there).await);
+        let talker = from(&serving, CLIENT);
+        assert!(!is_in(&talker).await);
+        let start = Instant::now();
+        // Whoever talks is not silent, and a closed socket answers with a reset.
+        while std::io::Write::write(&mut &talker, b"x").is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(start.elapsed() < Duration::from_millis(1_500), "it is still read from");
+        }
+        leaves(&mut serving, there).await;
+        serving.end().await;
+    });
+}
+
+#[test]
 fn a_stop_ends_who_is_refused_with_the_others() {
     run_paused(async {
         let serving = Serving::start(capped().max_connections_per_peer(1)).await;
