@@ -248,7 +248,8 @@ impl StreamReader {
         self.buffer.at_eof()
     }
 
-    /// Drops the next `n` bytes, however many they are; the buffer stays small.
+    /// Drops the next `n` bytes, however many they are; the buffer stays small. To the deadlines of the connection they are
+    /// one item.
     ///
     /// **Cancelling** it leaves the rest undropped, and does not tell how much that is: where that matters, drop what
     /// [`peek`](Self::peek) shows piece by piece.
@@ -275,7 +276,7 @@ impl StreamReader {
     }
 
     /// Drops everything through the separator, however far it is; the buffer stays small. Returns how many bytes this
-    /// call dropped. This is how to go on after a limit error.
+    /// call dropped. This is how to go on after a limit error. To the deadlines of the connection it is all one item.
     ///
     /// **Cancelling** it leaves the rest undropped: call it again.
     ///

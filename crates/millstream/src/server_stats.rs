@@ -102,7 +102,7 @@ impl Counters {
 
     /// Counts and traces what is reported before it is.
     pub(crate) fn counting(self: &Arc<Self>, report: Report) -> Report {
-        let (counters, traced) = (Arc::clone(self), Failures::default());
+        let (counters, traced) = (Arc::clone(self), Failures::new());
         Arc::new(move |failure: ServerFailure| {
             if failure.is_panic() {
                 count(&counters.handler_panics);

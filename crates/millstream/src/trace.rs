@@ -82,10 +82,13 @@ pub(crate) fn refused() {
 
 /// The failures of one server. What peers can cause is a warning, the rest an error, at a bounded rate; above it, a server that
 /// is debugged is told all the same.
-#[derive(Default)]
 pub(crate) struct Failures(ReportLimit);
 
 impl Failures {
+    pub(crate) fn new() -> Self {
+        Self(ReportLimit::new())
+    }
+
     /// Tells whatever is reported to the user's `on_failure`.
     pub(crate) fn tell(&self, failure: &ServerFailure) {
         let address = || failure.address().map(display);
