@@ -88,8 +88,8 @@ impl Deadlines {
     /// one read asks for: a line, `n` bytes, everything up to a separator or to the end. A peer that has not begun one is
     /// idle, and may be.
     ///
-    /// What `read`, `peek` and `skip` ask for is there with its first byte, so for them this never passes; nor does it for
-    /// `skip_until`, which keeps nothing that would have begun. The same holds for the receive rate.
+    /// What is dropped counts as what is kept: to `skip` and `skip_until` the item is all that they drop. What `read` and
+    /// `peek` ask for is there with its first byte, so for them this never passes. The same holds for the receive rate.
     #[must_use]
     pub fn item(mut self, deadline: Duration) -> Self {
         self.item = Some(deadline);

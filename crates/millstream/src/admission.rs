@@ -1,13 +1,14 @@
 //! Who is let in: the cap of connections, the cap for each peer address, and the permits that count them.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+mod peers;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use self::peers::{Peers, peer_key};
 use crate::address::Address;
 use crate::sync::Mutex;
 use crate::waiters::{Ticket, Waiters, Wakes};
@@ -56,8 +57,7 @@ pub(crate) struct Admission {
 struct State {
     /// Permits that hold a place.
     taken: usize,
-    /// Connections of each peer that has any; nobody else is in it.
-    peers: HashMap<IpAddr, usize>,
+    peers: Peers,
     /// Accept loops that wait for a place.
     waiting: Waiters,
 }
@@ -140,13 +140,11 @@ impl Permit {
         if lacks_place && connections.is_some_and(|most| state.taken >= most) {
             return Err(Refusal::Full);
         }
-        if let Some((key, most)) = key.zip(per_peer) {
-            let count = state.peers.get(&key).copied().unwrap_or(0);
-            if count >= most {
-                drop(state);
-                return Err(Refusal::PerPeer);
-            }
-            state.peers.insert(key, count + 1);
+        if let Some((key, most)) = key.zip(per_peer)
+            && !state.peers.take(key, most)
+        {
+            drop(state);
+            return Err(Refusal::PerPeer);
         }
         if lacks_place {
             state.taken += 1;
@@ -155,6 +153,21 @@ impl Permit {
         self.has_place |= lacks_place;
         self.peer = key;
         Ok(self)
+    }
+
+    /// Counts a connection that is there for another peer: the one whom its proxy names. If that one has as many as it may
+    /// have, it stays counted for whom it was.
+    pub(crate) fn admit_client(&mut self, client: &Address) -> Result<(), Refusal> {
+        let Some((address, most)) = client.ip().zip(self.admission.limits.per_peer) else { return Ok(()) };
+        let key = peer_key(address.ip());
+        let mut state = self.admission.state.lock();
+        if !state.peers.take(key, most) {
+            return Err(Refusal::PerPeer);
+        }
+        if let Some(before) = self.peer.replace(key) {
+            state.peers.give_back(before);
+        }
+        Ok(())
     }
 }
 
@@ -165,26 +178,13 @@ impl Drop for Permit {
         }
         let mut wakes = Wakes::default();
         let mut state = self.admission.state.lock();
-        if let Some(peer) = self.peer.take()
-            && let Entry::Occupied(mut entry) = state.peers.entry(peer)
-        {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
-            }
+        if let Some(peer) = self.peer.take() {
+            state.peers.give_back(peer);
         }
         if self.has_place {
             state.taken -= 1;
             state.waiting.wake_all(&mut wakes);
         }
-    }
-}
-
-/// Whom a connection is counted for. A host with IPv6 has a whole /64 to choose its addresses from.
-fn peer_key(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
-        ip => ip,
     }
 }
 
@@ -209,34 +209,83 @@ mod tests {
         (Arc::clone(&woken), Waker::from(woken))
     }
 
-    #[test]
-    fn a_peer_is_an_ipv4_address_however_written_or_an_ipv6_network_of_64_bits() {
-        let key = |text: &str| peer_key(text.parse().unwrap());
-        assert_eq!(key("::ffff:192.0.2.7"), key("192.0.2.7"));
-        assert_ne!(key("192.0.2.7"), key("192.0.2.8"));
-        assert_eq!(key("2001:db8:1:2:3:4:5:6"), key("2001:db8:1:2::"));
-        assert_ne!(key("2001:db8:1:3::"), key("2001:db8:1:2::"));
+    fn limited(limits: Limits) -> Arc<Admission> {
+        Admission::new(Limits { per_peer: Some(2), ..limits })
+    }
+
+    fn accepted(admission: &Arc<Admission>) -> Permit {
+        let cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(permit) = admission.entrance().poll_permit(&cx) else { panic!("it is full") };
+        permit
+    }
+
+    /// How many places are taken, and how many peers are counted.
+    fn counts(admission: &Admission) -> (usize, usize) {
+        let state = admission.state.lock();
+        (state.taken, state.peers.len())
+    }
+
+    fn peer(last: u8) -> Address {
+        std::net::SocketAddr::from(([192, 0, 2, last], 1)).into()
     }
 
     #[test]
     fn the_table_of_peers_holds_only_those_who_are_there() {
-        let limits = Limits { per_peer: Some(2), ..Limits::default() };
-        let admission = Admission::new(limits);
-        let enter = |last: u8| {
-            let peer = Address::from(std::net::SocketAddr::from(([192, 0, 2, last], 1)));
-            let Poll::Ready(permit) = admission.entrance().poll_permit(&Context::from_waker(Waker::noop()))
-            else {
-                panic!("there is no cap to wait for")
-            };
-            permit.admit(Some(&peer))
-        };
+        let admission = limited(Limits::default());
+        let enter = |last: u8| accepted(&admission).admit(Some(&peer(last)));
         let permits: Vec<_> = (0..100).map(|last| (enter(last).unwrap(), enter(last).unwrap())).collect();
         assert_eq!(enter(7).unwrap_err(), Refusal::PerPeer);
         assert_eq!(admission.state.lock().peers.len(), 100);
         drop(permits);
-        assert!(admission.state.lock().peers.is_empty());
+        assert_eq!(admission.state.lock().peers.len(), 0);
         drop(enter(7).unwrap());
-        assert!(admission.state.lock().peers.is_empty());
+        assert_eq!(admission.state.lock().peers.len(), 0);
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_is_counted_with_those_who_came_by_themselves() {
+        let admission = limited(Limits { connections: Some(4), ..Limits::default() });
+        // A proxy is not counted, its clients are as soon as they are known.
+        let mut proxied: Vec<_> =
+            (0..3).map(|_| accepted(&admission).admit(None).expect("there is room")).collect();
+        assert_eq!(admission.state.lock().peers.len(), 0);
+        assert_eq!(proxied[0].admit_client(&peer(7)), Ok(()));
+        let direct = accepted(&admission).admit(Some(&peer(7))).expect("the second of two");
+        assert_eq!(proxied[1].admit_client(&peer(7)), Err(Refusal::PerPeer));
+        assert_eq!(proxied[1].admit_client(&peer(8)), Ok(()));
+        // Who was refused has a place all the same, until it is dropped, and it was nobody's but the proxy's.
+        assert_eq!(proxied[2].admit_client(&peer(7)), Err(Refusal::PerPeer));
+        assert_eq!(counts(&admission), (4, 2));
+        drop(proxied.pop());
+        assert_eq!(counts(&admission), (3, 2));
+        drop(direct);
+        let mut next = accepted(&admission).admit(None).expect("there is room");
+        assert_eq!(next.admit_client(&peer(7)), Ok(()));
+        drop((proxied, next));
+        assert_eq!(counts(&admission), (0, 0));
+    }
+
+    #[test]
+    fn a_connection_that_gets_another_name_gives_back_the_first() {
+        let admission = limited(Limits::default());
+        let mut permit = accepted(&admission).admit(Some(&peer(1))).expect("the first");
+        assert_eq!(permit.admit_client(&peer(2)), Ok(()));
+        assert_eq!(admission.state.lock().peers.len(), 1);
+        let others: Vec<_> = (0..2).map(|_| accepted(&admission).admit(Some(&peer(1)))).collect();
+        assert!(others.iter().all(Result::is_ok), "{others:?}");
+        // What has no address of its own is counted for nobody else.
+        assert_eq!(permit.admit_client(&Address::Unnamed), Ok(()));
+        assert_eq!(admission.state.lock().peers.len(), 2);
+        drop((permit, others));
+        assert_eq!(admission.state.lock().peers.len(), 0);
+    }
+
+    #[test]
+    fn without_a_cap_for_each_peer_nobody_is_counted() {
+        let admission = Admission::new(Limits::default());
+        let mut permit = accepted(&admission).admit(None).expect("no cap");
+        assert_eq!(permit.admit_client(&peer(7)), Ok(()));
+        assert_eq!(admission.state.lock().peers.len(), 0);
     }
 
     #[test]

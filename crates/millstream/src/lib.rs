@@ -61,7 +61,8 @@
 //! [`StreamWriter::stats`], [`StreamReader::stats`] and [`Server::connection_stats`] count bytes, system calls, flushes and
 //! stalls. [`ServerOptions::on_failure`] hears of every failure in a server. With the feature `tracing`, off by default, each
 //! served connection has a span (`connection`, with its peer's address) in which its handler runs, and events tell when it
-//! was accepted, when its TLS handshake was over, what failed, and how it closed, with its counters.
+//! was accepted, when its TLS handshake was over, what failed, and how it closed, with its counters. Failures are warnings or
+//! errors at the bounded rate of a [`ReportLimit`], and events of level DEBUG above it.
 //!
 //! # What it needs
 //!
@@ -95,6 +96,7 @@ mod reader;
 mod refusal;
 mod relay;
 mod report;
+mod report_limit;
 mod resolve;
 mod serve;
 mod server;
@@ -139,6 +141,7 @@ pub use per_core::{PerCoreOptions, PerCoreServer, serve_per_core};
 pub use reader::StreamReader;
 pub use relay::{Relay, RelayCounters, RelayEnd, RelayOptions, RelayPair, RelaySide, Relayed, relay};
 pub use report::ServerFailure;
+pub use report_limit::ReportLimit;
 pub use resolve::Family;
 pub use server::{ListeningSocket, Server, Stopped};
 pub use server_options::{Hosts, ServerOptions, start_server, start_unix_server};

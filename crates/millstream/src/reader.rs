@@ -41,11 +41,14 @@ pub struct StreamReader {
     pub(crate) connection: Arc<Connection>,
     /// What this reader may still take before others get their turn.
     turn_left: usize,
+    /// How many bytes of an item that is not whole a skip has dropped, be it one that was cancelled. For the deadlines, they
+    /// are held.
+    dropped: usize,
 }
 
 impl StreamReader {
     pub(crate) fn new(buffer: ReadBuffer, connection: Arc<Connection>) -> Self {
-        Self { buffer, connection, turn_left: TURN_LEN }
+        Self { buffer, connection, turn_left: TURN_LEN, dropped: 0 }
     }
 
     /// The limit in force: how many bytes may stand before a separator. The buffer never holds more than twice this
@@ -245,7 +248,8 @@ impl StreamReader {
         self.buffer.at_eof()
     }
 
-    /// Drops the next `n` bytes, however many they are; the buffer stays small.
+    /// Drops the next `n` bytes, however many they are; the buffer stays small. To the deadlines of the connection they are
+    /// one item.
     ///
     /// **Cancelling** it leaves the rest undropped, and does not tell how much that is: where that matters, drop what
     /// [`peek`](Self::peek) shows piece by piece.
@@ -254,12 +258,15 @@ impl StreamReader {
     /// [`SkipError::Incomplete`] if the stream ends first; [`SkipError::Failed`].
     pub async fn skip(&mut self, n: u64) -> Result<(), SkipError> {
         let mut left = n;
+        let mut dropped = self.dropped;
         while left > 0 {
             let max = usize::try_from(left).unwrap_or(usize::MAX);
             match self.answer(&Request::Some { max }).await {
                 Answer::Ready { len } => {
                     self.buffer.consume(len);
                     left -= len as u64;
+                    dropped = dropped.saturating_add(len);
+                    self.dropped = if left > 0 { dropped } else { 0 };
                 }
                 Answer::Failed(failure) => return Err(failure.into()),
                 _ => return Err(SkipError::Incomplete { skipped: n - left }),
@@ -269,7 +276,7 @@ impl StreamReader {
     }
 
     /// Drops everything through the separator, however far it is; the buffer stays small. Returns how many bytes this
-    /// call dropped. This is how to go on after a limit error.
+    /// call dropped. This is how to go on after a limit error. To the deadlines of the connection it is all one item.
     ///
     /// **Cancelling** it leaves the rest undropped: call it again.
     ///
@@ -299,6 +306,7 @@ impl StreamReader {
             self.buffer.consume(drop_len);
             self.connection.note_taken();
             skipped += drop_len as u64;
+            self.dropped = if done { 0 } else { self.dropped.saturating_add(drop_len) };
             if done {
                 return Ok(skipped);
             }
@@ -316,6 +324,7 @@ impl StreamReader {
         let turn_left = self.turn_left.checked_sub(ITEM_COST)?;
         let len = self.buffer.ready_line(limit)?;
         self.turn_left = turn_left;
+        self.dropped = 0;
         self.connection.note_taken();
         Some(len)
     }
@@ -360,6 +369,7 @@ impl StreamReader {
                 Answer::Need => std::task::ready!(self.poll_fill(cx)),
                 Answer::Ready { len } => {
                     self.turn_left -= ITEM_COST;
+                    self.dropped = 0;
                     self.connection.note_taken();
                     return Poll::Ready(Answer::Ready { len });
                 }
@@ -370,7 +380,7 @@ impl StreamReader {
 
     /// One receive into the buffer. Ready when there is something new: bytes, the end, or a failure.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.connection.poll_fill(cx, &mut self.buffer) {
+        match self.connection.poll_fill(cx, &mut self.buffer, self.dropped) {
             Poll::Ready(n) => {
                 self.turn_left = self.turn_left.saturating_sub(n);
                 self.connection.note_peak_buffered(self.buffer.peak_len());

@@ -43,6 +43,15 @@ impl Refused {
         let _ = writer.write(farewell);
         writer.close();
         drop((reader, writer));
+        self.leave(drive);
+    }
+
+    /// Lets a connection that was open already end, in a task of its own. What it is sent is queued, and it is closing.
+    pub(crate) fn see_out(&self, drive: Drive) {
+        self.leave(drive.closing_within(LONGEST_FAREWELL));
+    }
+
+    fn leave(&self, drive: Drive) {
         let (keep, cut) = oneshot::channel();
         let mut leaving = self.leaving.lock();
         while leaving.front().is_some_and(oneshot::Sender::is_closed) || leaving.len() >= MOST_AT_ONCE {

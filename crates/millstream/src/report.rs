@@ -11,6 +11,7 @@ use millstream_core::{DeadlineKind, Failure};
 use crate::address::Address;
 use crate::handler::BoxError;
 use crate::proxy::ProxyRefusal;
+use crate::report_limit::bounded;
 
 /// A failure inside a server. The server itself goes on.
 #[derive(Debug)]
@@ -84,6 +85,17 @@ impl ServerFailure {
         self.address.as_ref()
     }
 
+    /// Which of the [`CAUSES`] it is, from zero.
+    pub(crate) fn cause_number(&self) -> usize {
+        match self.cause {
+            Cause::Error(_) => 0,
+            Cause::Panic(_) => 1,
+            Cause::Accept(_) => 2,
+            Cause::Handshake(_) => 3,
+            Cause::ProxyHeader(_) => 4,
+        }
+    }
+
     /// Whether a handler panicked.
     pub fn is_panic(&self) -> bool {
         matches!(self.cause, Cause::Panic(_))
@@ -136,12 +148,14 @@ pub(crate) type Report = Arc<dyn Fn(ServerFailure) + Send + Sync>;
 
 /// Tells them. A reporter that panics has only itself to blame; the server lives.
 pub(crate) fn tell(report: &Report, failure: ServerFailure) {
-    crate::trace::failure(&failure);
     let _ = catch_unwind(AssertUnwindSafe(|| report(failure)));
 }
 
-/// One line on standard error, as asyncio does where no logger was set up.
+/// Lines on standard error, as asyncio does where no logger was set up, but a bounded number of them.
 #[allow(clippy::print_stderr, reason = "the stated default, which `on_failure` replaces")]
-pub(crate) fn to_stderr(failure: ServerFailure) {
-    eprintln!("millstream: {failure}");
+pub(crate) fn to_stderr() -> Report {
+    bounded(|line| eprintln!("{line}"))
 }
+
+/// How many causes there are.
+pub(crate) const CAUSES: usize = 5;

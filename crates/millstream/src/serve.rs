@@ -10,9 +10,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use millstream_core::tls::TlsFault;
 use millstream_core::{ErrorClass, Failure};
 
+use crate::address::Address;
 use crate::connection::{Connection, Drive};
 use crate::handler::{BoxError, HandlerWork};
 use crate::proxy::{AwaitHeader, NotAdmitted, hand_over};
@@ -37,7 +39,29 @@ pub(crate) struct Serve<Guard> {
     watched: Watched,
     report: Report,
     /// Tells the server that this connection is gone.
-    _guard: Guard,
+    guard: Guard,
+}
+
+/// What a connection has of its server, given back when dropped.
+pub(crate) trait Place {
+    /// Counts it for the client that its PROXY header names.
+    ///
+    /// # Errors
+    /// What to send to a client that has as many connections as it may have.
+    fn admit_client(&mut self, client: &Address) -> Result<(), Bytes>;
+
+    /// Looks after a refused connection until its peer has read why.
+    fn see_out(&self, drive: Drive);
+}
+
+/// In the models there is no server.
+#[cfg(all(test, millstream_loom))]
+impl Place for () {
+    fn admit_client(&mut self, _client: &Address) -> Result<(), Bytes> {
+        Ok(())
+    }
+
+    fn see_out(&self, _drive: Drive) {}
 }
 
 /// How far the handler is.
@@ -63,12 +87,14 @@ enum Outcome {
     Failed(BoxError),
     NoHandshake(Failure),
     NotAdmitted(NotAdmitted),
+    /// Its client has as many connections as it may have, and is to be told so.
+    Refused(Bytes),
 }
 
 /// A handler and what it is to be called with.
 type Call = (Arc<Handler>, StreamReader, StreamWriter);
 
-impl<Guard> Serve<Guard> {
+impl<Guard: Place> Serve<Guard> {
     pub(crate) fn new(
         handler: Arc<Handler>,
         halves: (StreamReader, StreamWriter),
@@ -85,14 +111,16 @@ impl<Guard> Serve<Guard> {
             Before::Nothing => Stage::Called(call),
         };
         let watched = Watched::accepted(&connection);
-        Self { handler, drive: Some(drive), connection, watched, report, _guard: guard }
+        Self { handler, drive: Some(drive), connection, watched, report, guard }
     }
 
     /// One turn of the handler.
     fn poll_handler(&mut self, cx: &mut Context<'_>) {
         let _turn = Turn::begin(&*self.connection);
         let result = self.watched.in_scope(|| {
-            catch_unwind(AssertUnwindSafe(|| self.handler.poll(cx, &self.connection, &self.watched)))
+            catch_unwind(AssertUnwindSafe(|| {
+                self.handler.poll(cx, &self.connection, &self.watched, &mut self.guard)
+            }))
         });
         // A panic leaves the stage where it was: a handler's own call is behind this one.
         let handshakes = matches!(self.handler, Stage::Handshaking(..) | Stage::AwaitingHeader(..));
@@ -120,6 +148,7 @@ impl<Guard> Serve<Guard> {
                         .after_deadline(self.connection.passed_deadline())
                 })
             }
+            Ok(Poll::Ready(Outcome::Refused(farewell))) => return self.refuse(&farewell),
             Err(payload) if handshakes => {
                 let text = format!("what the TLS configuration brought panicked: {}", panic_text(&*payload));
                 let failure = TlsFault::Local.failure(text);
@@ -135,6 +164,20 @@ impl<Guard> Serve<Guard> {
         }
     }
 
+    /// Says farewell, and leaves the end to the server: the place is given back now.
+    fn refuse(&mut self, farewell: &[u8]) {
+        if let Stage::AwaitingHeader(_, _, Some((_, _, writer))) = &self.handler {
+            let _ = writer.set_hard_cap(None);
+            let _ = writer.write(farewell);
+        }
+        self.connection.close();
+        self.watched.in_scope(trace::refused);
+        self.drop_handler();
+        if let Some(drive) = self.drive.take() {
+            self.guard.see_out(drive);
+        }
+    }
+
     /// Dropping what the handler owned may panic as well; that was reported or is not worth a second report.
     fn drop_handler(&mut self) {
         let handler = std::mem::replace(&mut self.handler, Stage::Ended);
@@ -143,7 +186,7 @@ impl<Guard> Serve<Guard> {
     }
 }
 
-impl<Guard: Unpin> Future for Serve<Guard> {
+impl<Guard: Place + Unpin> Future for Serve<Guard> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -173,6 +216,7 @@ impl Stage {
         cx: &mut Context<'_>,
         connection: &sync::Arc<Connection>,
         watched: &Watched,
+        place: &mut impl Place,
     ) -> Poll<Outcome> {
         if let Self::AwaitingHeader(awaited, secure, call) = self {
             let Some((_, reader, _)) = call else { return Poll::Ready(Outcome::Done) };
@@ -180,6 +224,10 @@ impl Stage {
                 return Poll::Ready(Outcome::NotAdmitted(refusal));
             }
             watched.header_over();
+            let client = connection.proxied().and_then(|proxied| proxied.peer.as_ref());
+            if let Some(Err(farewell)) = client.map(|client| place.admit_client(client)) {
+                return Poll::Ready(Outcome::Refused(farewell));
+            }
             *self = match secure.take() {
                 None => {
                     connection.set_open();

@@ -1,5 +1,6 @@
 //! A server: its listeners, its connections, and how both end.
 
+mod clients;
 mod listeners;
 mod stopping;
 
@@ -337,7 +338,7 @@ impl Shared {
             status.connections += 1;
             self.counters.accepted(status.connections);
         });
-        let guard = ConnectionGuard { shared: Arc::clone(self), number, _permit: permit };
+        let guard = ConnectionGuard { shared: Arc::clone(self), number, permit };
         let (handler, report) = (Arc::clone(&self.handler), Arc::clone(&self.report));
         let before = match &self.secure {
             secure if asks => Ok(Before::Header(
@@ -375,7 +376,7 @@ struct ConnectionGuard {
     shared: Arc<Shared>,
     number: u64,
     /// Given back when the server knows that this connection is gone.
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl Drop for ConnectionGuard {

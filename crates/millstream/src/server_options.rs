@@ -86,7 +86,7 @@ impl Default for ServerOptions {
             start_serving: true,
             mode: None,
             unlink: true,
-            report: Arc::new(to_stderr),
+            report: to_stderr(),
             limits: Limits::default(),
             proxy: crate::proxy::ProxyProtocol::off(),
             #[cfg(feature = "tls")]
@@ -166,8 +166,13 @@ impl ServerOptions {
         self
     }
 
-    /// Who is told of failed handlers, failed TLS handshakes and pauses in accepting, once for each cause. By default, one line on standard
-    /// error.
+    /// Who is told of failed handlers, failed TLS handshakes, refused PROXY headers and pauses in accepting: of every one,
+    /// once, so that it can count. It is called in the task of the connection, or of the listener: one that blocks holds up
+    /// the thread.
+    ///
+    /// Strangers can cause as many as they like. So by default there are lines on standard error at a bounded rate, of each
+    /// cause ten at once and then one a second, which says how many were held back; [`ReportLimit`](crate::ReportLimit) is
+    /// that bound, for callbacks that write.
     #[must_use]
     pub fn on_failure(mut self, report: impl Fn(ServerFailure) + Send + Sync + 'static) -> Self {
         self.report = Arc::new(report);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::admission::Refusal;
 use crate::report::{Report, ServerFailure};
+use crate::trace::Failures;
 
 /// A snapshot of a server's counters, made by [`Server::stats`](crate::Server::stats). Each number is exact; numbers that
 /// change while the snapshot is made may be from slightly different moments.
@@ -19,7 +20,9 @@ pub struct ServerStats {
     pub peak_connections: usize,
     /// Connections refused because there were [`max_connections`](crate::ServerOptions::max_connections).
     pub refused_full: u64,
-    /// Connections refused because of [`max_connections_per_peer`](crate::ServerOptions::max_connections_per_peer).
+    /// Connections refused because of [`max_connections_per_peer`](crate::ServerOptions::max_connections_per_peer). Those
+    /// whose client was named by a [PROXY header](crate::ServerOptions::proxy_protocol) are among those let in as well: the
+    /// header could only be read after.
     pub refused_per_peer: u64,
     /// TLS handshakes that run now.
     pub handshakes: usize,
@@ -97,9 +100,9 @@ impl Counters {
         }
     }
 
-    /// Counts what is reported before it is.
+    /// Counts and traces what is reported before it is.
     pub(crate) fn counting(self: &Arc<Self>, report: Report) -> Report {
-        let counters = Arc::clone(self);
+        let (counters, traced) = (Arc::clone(self), Failures::new());
         Arc::new(move |failure: ServerFailure| {
             if failure.is_panic() {
                 count(&counters.handler_panics);
@@ -110,6 +113,7 @@ impl Counters {
             } else if !failure.is_accept() {
                 count(&counters.handler_errors);
             }
+            traced.tell(&failure);
             report(failure);
         })
     }

@@ -6,6 +6,7 @@ use tracing::{Level, Span, debug, enabled, error, info_span, warn};
 
 use crate::connection::Connection;
 use crate::report::ServerFailure;
+use crate::report_limit::ReportLimit;
 use crate::sync::Arc;
 
 /// One served connection, from its accept until its task ends.
@@ -74,13 +75,33 @@ pub(crate) fn handshake_over() {
     debug!(target: TARGET, "TLS handshake over");
 }
 
-/// Whatever is reported to the user's `on_failure`: what peers can cause is a warning, the rest an error.
-pub(crate) fn failure(failure: &ServerFailure) {
-    let address = || failure.address().map(display);
-    if failure.tls_handshake().is_some() || failure.proxy_header().is_some() {
-        warn!(target: TARGET, address = address(), "{failure}");
-    } else {
-        error!(target: TARGET, address = address(), "{failure}");
+/// To be called in the connection's scope.
+pub(crate) fn refused() {
+    debug!(target: TARGET, "refused: its client has as many connections as one peer may have");
+}
+
+/// The failures of one server. What peers can cause is a warning, the rest an error, at a bounded rate; above it, a server that
+/// is debugged is told all the same.
+pub(crate) struct Failures(ReportLimit);
+
+impl Failures {
+    pub(crate) fn new() -> Self {
+        Self(ReportLimit::new())
+    }
+
+    /// Tells whatever is reported to the user's `on_failure`.
+    pub(crate) fn tell(&self, failure: &ServerFailure) {
+        let address = || failure.address().map(display);
+        let Some(held_back) = self.0.admit(failure) else {
+            debug!(target: TARGET, address = address(), "{failure}");
+            return;
+        };
+        let held_back = Some(held_back).filter(|&number| number > 0);
+        if failure.tls_handshake().is_some() || failure.proxy_header().is_some() {
+            warn!(target: TARGET, address = address(), held_back, "{failure}");
+        } else {
+            error!(target: TARGET, address = address(), held_back, "{failure}");
+        }
     }
 }
 

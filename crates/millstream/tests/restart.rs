@@ -74,6 +74,7 @@ fn inherited_sockets_are_served_all_together_or_by_name_each_once() {
     let ports = [&tcp, &other].map(|listener| listener.local_addr().unwrap().port());
     let sockets: Vec<OwnedFd> = vec![tcp.into(), unix.into(), other.into()];
     let mut server = Process::start_with("inherit", sockets, &[("LISTEN_FDNAMES", "web:web:admin")], true);
+    assert_eq!(server.says("first, a child has "), "3");
     assert_eq!(
         server.says("missing "),
         "start_inherited: this process has no inherited listening socket named \"nobody\""
@@ -82,6 +83,7 @@ fn inherited_sockets_are_served_all_together_or_by_name_each_once() {
     assert_eq!(server.says("rest "), format!("[Ip(127.0.0.1:{}), Path({path:?})]", ports[0]));
     assert_eq!(server.says("again "), "start_inherited: this process has no inherited listening socket");
     assert_eq!(server.says("environment "), "None None");
+    assert_eq!(server.says("then, a child has "), "0", "they are closed when a child is run");
     for (port, name) in [(ports[0], "rest"), (ports[1], "admin")] {
         let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
         assert_eq!(answer(&mut client, "who\n"), format!("{name}\n"));
@@ -219,6 +221,7 @@ async fn hang() -> Result<(), Error> {
 
 async fn inherit() -> Result<(), Error> {
     let options = ServerOptions::new();
+    println!("first, a child has {}", sockets_of_a_child());
     println!("missing {}", options.start_inherited_named("nobody", hello).expect_err("no such name"));
     let admin = options.start_inherited_named("admin", |r, w| named(r, w, "admin"))?;
     println!("admin {:?}", admin.sockets());
@@ -226,9 +229,16 @@ async fn inherit() -> Result<(), Error> {
     println!("rest {:?}", rest.sockets());
     println!("again {}", options.start_inherited(hello).expect_err("all are taken"));
     println!("environment {:?} {:?}", std::env::var("LISTEN_FDS").ok(), std::env::var("LISTEN_PID").ok());
+    println!("then, a child has {}", sockets_of_a_child());
     report(&rest).await?;
     admin.stop(PATIENCE).await;
     Ok(())
+}
+
+/// How many sockets a child of this process gets from it.
+fn sockets_of_a_child() -> usize {
+    let listing = Command::new("/bin/ls").args(["-l", "/proc/self/fd"]).output().expect("a child");
+    String::from_utf8_lossy(&listing.stdout).matches("socket:[").count()
 }
 
 /// Serves, and on demand starts a successor on the same sockets, as the documentation of `Server::listeners` says.

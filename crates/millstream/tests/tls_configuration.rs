@@ -63,3 +63,38 @@ fn a_configuration_that_can_never_work_is_refused_when_it_is_made() {
         assert!(!text.contains("PRIVATE KEY-"), "a key in an error: {text}");
     }
 }
+
+#[test]
+fn printing_a_configuration_shows_nothing_of_its_keys() {
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::pki_types::pem::PemObject;
+
+    let authority = Authority::new("test root");
+    let (server, client) = (authority.server(&[HOST]), authority.client("somebody"));
+    let builder = TlsServer::builder().certificate(&server.chain, &server.key);
+    let mut printed = format!("{builder:?}");
+    let built = builder.build().unwrap();
+    let options = millstream::ServerOptions::new().tls(built.clone());
+    printed += &format!("{built:?}{options:?}{:?}", options.per_core());
+    let builder =
+        TlsClient::builder().root_certificates(authority.root()).certificate(&client.chain, &client.key);
+    printed += &format!("{builder:?}");
+    let built = builder.build().unwrap();
+    let options = millstream::ConnectOptions::new().tls(built.clone());
+    printed += &format!("{built:?}{options:?}");
+    assert!(printed.contains("TlsServerBuilder") && printed.contains("TlsClient"), "{printed}");
+
+    for key in [&server.key, &client.key] {
+        // As text, and its bytes as numbers. The first third is the same in every such key.
+        let body: String = key.lines().filter(|line| !line.starts_with('-')).collect();
+        let der = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let der = der.secret_der();
+        for secret in body.as_bytes()[body.len() / 3..].chunks_exact(8) {
+            assert!(!printed.contains(std::str::from_utf8(secret).unwrap()), "{printed}");
+        }
+        for secret in der[der.len() / 3..].chunks_exact(6) {
+            let as_numbers = format!("{secret:?}");
+            assert!(!printed.contains(as_numbers.trim_matches(['[', ']'])), "{printed}");
+        }
+    }
+}

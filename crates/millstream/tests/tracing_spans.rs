@@ -220,3 +220,24 @@ fn behind_a_proxy_the_span_names_the_client_as_soon_as_the_header_has() {
     let named = format!("{span} client=192.0.2.1:5000: INFO message=got a line");
     assert!(lines.contains(&named), "{named:?} in {lines:#?}");
 }
+
+#[test]
+fn a_flood_of_failures_is_a_bounded_number_of_warnings_and_the_rest_is_for_who_debugs() {
+    let start = std::time::Instant::now();
+    let (lines, _) = told(behind_a_proxy(), async |mut reader, writer| {
+        let port = writer.peer_address().and_then(|peer| peer.port()).expect("TCP");
+        for _ in 0..40 {
+            let (mut reader, writer) = open_connection("127.0.0.1", port).await.unwrap();
+            writer.write(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+            let _ = reader.read(10).await;
+        }
+        writer.write(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let _ = reader.read(10).await;
+    });
+    let count = |level: &str| {
+        lines.iter().filter(|line| line.contains(level) && line.contains("PROXY header: ")).count()
+    };
+    let later = usize::try_from(start.elapsed().as_secs()).expect("not that long");
+    assert!((10..=10 + later).contains(&count(": WARN ")), "{lines:#?}");
+    assert_eq!(count(": WARN ") + count(": DEBUG "), 41, "{lines:#?}");
+}

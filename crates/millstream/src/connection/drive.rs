@@ -38,6 +38,12 @@ impl Drive {
         self
     }
 
+    /// Its close may take so long from now on, whatever the connection's own deadline is.
+    pub(crate) fn closing_within(mut self, deadline: Duration) -> Self {
+        self.closing = Some(Box::pin(tokio::time::sleep(deadline)));
+        self
+    }
+
     /// Does all that can be done now; returns what is left to wait for. Leaves the waker where it is needed.
     fn work(&self, cx: &mut Context<'_>) -> (Task, bool) {
         let connection = &self.connection;

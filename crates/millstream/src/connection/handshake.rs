@@ -57,7 +57,7 @@ impl Connection {
             if buffer.is_ended() {
                 return Poll::Ready(Err(buffer.failure().cloned().unwrap_or(end)));
             }
-            ready!(self.poll_fill(cx, buffer));
+            ready!(self.poll_fill(cx, buffer, 0));
         }
     }
 

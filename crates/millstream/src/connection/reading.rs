@@ -21,10 +21,16 @@ pub(crate) enum ReadEnd {
 
 impl Connection {
     /// One receive into the buffer. Ready when there is something new: bytes, the end, a failure. Over TLS it may also be
-    /// nothing that a reader could see. Returns how many bytes came from the transport.
-    pub(crate) fn poll_fill(self: &Arc<Self>, cx: &mut Context<'_>, buffer: &mut ReadBuffer) -> Poll<usize> {
+    /// nothing that a reader could see. Returns how many bytes came from the transport. `dropped`: how many bytes of the
+    /// item that is read are not in the buffer any more.
+    pub(crate) fn poll_fill(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuffer,
+        dropped: usize,
+    ) -> Poll<usize> {
         if self.is_watched {
-            self.read_stats.hold(buffer.len());
+            self.read_stats.hold(buffer.len().saturating_add(dropped).min(usize::MAX - 1));
         }
         if self.is_sealed.load(Ordering::Relaxed) {
             return self.poll_fill_sealed(cx, buffer);

@@ -59,7 +59,7 @@ impl AwaitHeader {
             if buffer.is_ended() {
                 return Poll::Ready(self.ended(received, buffer));
             }
-            if self.connection.poll_fill(cx, buffer).is_pending() {
+            if self.connection.poll_fill(cx, buffer, 0).is_pending() {
                 ready!(self.deadline.as_mut().poll(cx));
                 return refuse(ProxyRefusal::TimedOut { timeout: self.timeout, received });
             }

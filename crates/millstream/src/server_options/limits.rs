@@ -48,8 +48,13 @@ impl ServerOptions {
     /// [`farewell`](Self::farewell).
     ///
     /// A peer is an IPv4 address, also where it comes mapped into IPv6, or an IPv6 network of 64 bits, which is what one
-    /// host usually has to choose its addresses from. Unix sockets are not counted, nor are proxies that are asked for a
-    /// [PROXY header](crate::ServerOptions::proxy_protocol): each stands for many clients.
+    /// host usually has to choose its addresses from. Unix sockets are not counted.
+    ///
+    /// Proxies that are asked for a [PROXY header](crate::ServerOptions::proxy_protocol) are not counted, because each
+    /// stands for many clients, but the client that a header names is, from then on and together with those of its
+    /// connections that come by themselves. So it takes a place of [`max_connections`](Self::max_connections), for as long as
+    /// a header may take, before it can be refused. A proxy that speaks for itself or, where headers are optional, sends none
+    /// is counted for nobody.
     #[must_use]
     pub fn max_connections_per_peer(mut self, most: usize) -> Self {
         self.limits.per_peer = Some(most.max(1));
