@@ -164,6 +164,21 @@ async def report(reader, writer):
     say(f"read {came} {end}")
 
 
+async def watch(reader, writer):
+    idle = await reader.readline() == b"idle\n"
+    writer.write(b"go\n")
+    try:
+        await writer.drain()
+        if idle:
+            say(f"idle ended {await reader.readline()!r}")
+            return
+        while True:
+            writer.write(FILL)
+            await writer.drain()
+    except OSError as error:
+        say(f"{'idle' if idle else 'writing'} lost {error}")
+
+
 async def starttls(reader, writer):
     while line := await reader.readline():
         if line == b"STARTTLS\n":
@@ -226,6 +241,7 @@ WORKS = {
     "stuck-close": stuck_close,
     "tail": tail,
     "report": report,
+    "watch": watch,
     "starttls": starttls,
 }
 

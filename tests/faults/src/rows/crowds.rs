@@ -53,7 +53,10 @@ pub(super) fn a2(context: &Context) -> Result<Outcome> {
             times[1],
         ))
     });
-    outcome.ours += "; cutting them by deadlines and caps: by tests, deadlines_served and server_limits";
+    let mut tally = Tally::default();
+    let held = super::limits::held(context, slow, &mut tally)?;
+    outcome.tally.add(tally);
+    outcome.ours += &format!("; {held}");
     Ok(outcome)
 }
 
