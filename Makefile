@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak faults faults-sweep bench-rust bench-rust-quick bench-tls bench-tls-quick bench-python bench-python-quick doc
+.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak faults faults-sweep bench-rust bench-rust-quick bench-tls bench-tls-quick bench-cores bench-python bench-python-quick doc
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -76,6 +76,10 @@ bench-tls: ## echo over TLS beside tokio-rustls: lines, messages, bulk, handshak
 bench-tls-quick: ## the same in a minute, too short to judge by
 	$(CARGO) build --release --package millstream-bench --locked
 	target/release/millstream-bench run --suite tls --quick
+
+bench-cores: ## serve_per_core on one core, two, and so on; under a minute on an idle machine
+	$(CARGO) build --release --package millstream-bench --locked
+	target/release/millstream-bench scaling
 
 bench-python: ## asyncio's streams and these, on the stock loop and uvloop; about 10 min on an idle machine
 	.ci/bench-python --rounds 9

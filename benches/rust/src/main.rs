@@ -17,6 +17,8 @@ mod peers;
 mod process;
 #[cfg(target_os = "linux")]
 mod run;
+#[cfg(target_os = "linux")]
+mod scaling;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,8 @@ usage: millstream-bench run [--suite plain|tls] [--quick] [--rounds N] [--json F
        millstream-bench serve PEER [--core N]
        millstream-bench load SCENARIO --port N --pid N [--core N] [--connections N] [--depth N]
                             [--line N] [--window-ms N] [--warm-ms N] [--rate N] [--bytes N] [--inflight N]
+       millstream-bench scaling [--cores N] [--rounds N] [--window-ms N]
+       millstream-bench serve-cores [--cores N] [--work STEPS]
        millstream-bench peers";
 
 #[cfg(target_os = "linux")]
@@ -39,6 +43,8 @@ fn dispatch() -> Result<ExitCode> {
         Some("run") => return run::main(args),
         Some("serve") => peers::main(args)?,
         Some("load") => load::main(args)?,
+        Some("scaling") => scaling::main(args)?,
+        Some("serve-cores") => scaling::serve(args)?,
         Some("peers") => peers::PEERS.iter().for_each(|peer| println!("{}", peer.name)),
         _ => return Err(USAGE.into()),
     }

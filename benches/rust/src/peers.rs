@@ -93,7 +93,7 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
 }
 
 /// Ends this process when its stdin does, which is when whoever started it has ended in any way.
-fn end_with_parent() -> io::Result<()> {
+pub(crate) fn end_with_parent() -> io::Result<()> {
     std::thread::Builder::new().name("parent-watch".into()).spawn(|| {
         let mut block = [0; 64];
         while matches!(io::stdin().read(&mut block), Ok(n) if n > 0) {}
@@ -121,6 +121,6 @@ fn listen() -> io::Result<TcpListener> {
 }
 
 /// The runtime of every tokio peer: one thread.
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }

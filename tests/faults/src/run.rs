@@ -115,6 +115,7 @@ fn failed(what: String) -> Outcome {
 fn deadline(size: Size) -> Duration {
     match size {
         Size::Small => Duration::from_secs(180),
-        Size::Full => Duration::from_secs(3600),
+        // A soak may take an hour, and ends a little later.
+        Size::Full => Duration::from_secs(2 * 3600),
     }
 }

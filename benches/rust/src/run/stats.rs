@@ -33,18 +33,18 @@ pub(super) fn memory(outcome: &Outcome) -> f64 {
 
 /// The middle of some values, and their ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
+pub(crate) struct Spread {
     /// Half of the values are below.
-    pub(super) median: f64,
+    pub(crate) median: f64,
     /// The smallest.
-    pub(super) min: f64,
+    pub(crate) min: f64,
     /// The largest.
-    pub(super) max: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
     /// The spread of `values`; `None` when there are none.
-    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
+    pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (&min, &max) = (values.first()?, values.last()?);
         let middle = values.len() / 2;

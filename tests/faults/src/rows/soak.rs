@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::Result;
 use crate::chaos::{Fate, Pace, Plan, Proxy};
-use crate::context::Context;
+use crate::context::{Context, NO_PACKAGE};
 use crate::figures::{grouped, size};
 use crate::load::{Target, block_on};
 use crate::random::Random;
@@ -23,6 +23,7 @@ use crate::subjects::Subject;
 struct Seen {
     whole: AtomicU64,
     reported: AtomicU64,
+    mismatches: AtomicU64,
     bytes: AtomicU64,
 }
 
@@ -35,8 +36,32 @@ pub(super) fn k2(context: &Context) -> Result<Outcome> {
     };
     let length = Duration::from_secs(seconds);
     eprintln!("seed {}, {seconds} s", context.seed);
+    if length >= LONG {
+        return side_by_side(context, length);
+    }
     // Each subject has the machine for itself.
     Ok(context.compare(|subject, tally| soak(context, subject, length, tally)))
+}
+
+/// Both faces at once, each with all its connections: a soak of an hour takes an hour. Strangers are not soaked for so long.
+fn side_by_side(context: &Context, length: Duration) -> Result<Outcome> {
+    let face = |subject| {
+        let mut tally = Tally::default();
+        let figure = soak(context, subject, length, &mut tally);
+        let figure = tally.value(figure, subject.name()).unwrap_or_default();
+        (tally, figure)
+    };
+    std::thread::scope(|scope| {
+        let python = context.has(Subject::OursPython).then(|| scope.spawn(|| face(Subject::OursPython)));
+        let (tally, ours) = face(Subject::Ours);
+        let mut outcome = Outcome { tally, ours, python: NO_PACKAGE.to_owned(), ..Outcome::default() };
+        if let Some(python) = python {
+            let (tally, figure) = python.join().map_err(|_| "the soak of the Python face panicked")?;
+            outcome.tally.add(tally);
+            outcome.python = figure;
+        }
+        Ok(outcome)
+    })
 }
 
 fn soak(context: &Context, subject: Subject, length: Duration, tally: &mut Tally) -> Result<String> {
@@ -59,7 +84,7 @@ fn soak(context: &Context, subject: Subject, length: Duration, tally: &mut Tally
     let before: Vec<usize> =
         servers.iter().map(|server| server.process.descriptors()).collect::<Result<_>>()?;
     let seen = Arc::new(Seen::default());
-    let (wrong, slope) =
+    let (wrong, quarters) =
         block_on(clients(&servers, ways, length, Arc::clone(&seen), Random::new(context.seed)))?;
     for what in wrong {
         tally.fail(what);
@@ -72,23 +97,64 @@ fn soak(context: &Context, subject: Subject, length: Duration, tally: &mut Tally
         left += server.settles_at(before, Duration::from_secs(20))?.saturating_sub(before);
     }
     tally.check(left == 0, || format!("{left} descriptors left"));
+    if length >= LONG {
+        // The first quarter is for caches and allocators to find their size.
+        let (early, late) = (quarters[1], quarters[3]);
+        let grown = late.resident.saturating_sub(early.resident);
+        tally.check(grown <= (early.resident / 20).max(1 << 20), || {
+            format!("RSS grew from {} to {}", size(early.resident), size(late.resident))
+        });
+        tally.check(late.descriptors <= early.descriptors + CONNECTIONS / 4, || {
+            format!("descriptors grew from {} to {}", early.descriptors, late.descriptors)
+        });
+    }
+    let mib = |quarter: &Held| format!("{:.1}", quarter.resident as f64 / 1_048_576.0);
     Ok(format!(
-        "{} whole, {} reported errors, {}, 0 mismatches; RSS {:+.1} MiB from the first tenth on, {left} descriptors left",
+        "{} whole, {} reported errors, {}, {} mismatches; RSS by quarters {} MiB, descriptors {}, {left} left",
         grouped(whole),
         grouped(reported),
         size(seen.bytes.load(Ordering::Relaxed)),
-        slope / 1_048_576.0,
+        seen.mismatches.load(Ordering::Relaxed),
+        quarters.iter().map(mib).collect::<Vec<_>>().join(", "),
+        quarters.iter().map(|quarter| quarter.descriptors.to_string()).collect::<Vec<_>>().join(", "),
     ))
 }
 
-/// Runs the clients; what was wrong, and how much the servers grew after the first tenth of the time.
+/// What the servers of one subject hold.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    resident: u64,
+    descriptors: usize,
+}
+
+impl Held {
+    fn by(servers: &[Server]) -> Result<Self> {
+        let mut held = Self::default();
+        for server in servers {
+            held.resident += server.process.resident()?;
+            held.descriptors += server.process.descriptors()?;
+        }
+        Ok(held)
+    }
+
+    /// The median of each number.
+    fn median(mut samples: Vec<Self>) -> Self {
+        let middle = samples.len() / 2;
+        samples.sort_unstable_by_key(|held| held.resident);
+        let resident = samples[middle].resident;
+        samples.sort_unstable_by_key(|held| held.descriptors);
+        Self { resident, descriptors: samples[middle].descriptors }
+    }
+}
+
+/// Runs the clients; what was wrong, and the medians of what the servers held in each quarter of the time.
 async fn clients(
     servers: &[Server],
     ways: Vec<(Target, bool)>,
     length: Duration,
     seen: Arc<Seen>,
     mut random: Random,
-) -> Result<(Vec<String>, f64)> {
+) -> Result<(Vec<String>, Vec<Held>)> {
     let began = Instant::now();
     let mut workers = JoinSet::new();
     for number in 0..CONNECTIONS {
@@ -107,20 +173,29 @@ async fn clients(
                     Err(Trouble::Reported(text)) => {
                         return Some(format!("through a proxy that keeps all: {text}"));
                     }
-                    Err(Trouble::Wrong(text)) => return Some(text),
+                    Err(Trouble::Wrong(text)) => {
+                        seen.mismatches.fetch_add(1, Ordering::Relaxed);
+                        return Some(text);
+                    }
                 };
             }
             None
         });
     }
-    tokio::time::sleep(length / 10).await;
-    let memory = || servers.iter().map(|server| server.process.resident()).sum::<Result<u64>>();
-    let early = memory()?;
+    let mut quarters = Vec::new();
+    for _ in 0..4 {
+        let mut samples = Vec::new();
+        for _ in 0..SAMPLES {
+            tokio::time::sleep(length / (4 * SAMPLES)).await;
+            samples.push(Held::by(servers)?);
+        }
+        quarters.push(Held::median(samples));
+    }
     let mut wrong = Vec::new();
     while let Some(worker) = workers.join_next().await {
         wrong.extend(worker?);
     }
-    Ok((wrong, memory()? as f64 - early as f64))
+    Ok((wrong, quarters))
 }
 
 enum Trouble {
@@ -172,5 +247,9 @@ async fn converse(target: &Target, random: &mut Random, seen: &Seen) -> std::res
 const CONNECTIONS: usize = 200;
 /// About what one conversation carries each way.
 const CONVERSATION: usize = 25_000;
+/// From here on a soak is judged by what the servers hold, too.
+const LONG: Duration = Duration::from_secs(600);
+/// How often a quarter looks at that.
+const SAMPLES: u32 = 60;
 /// No conversation takes this long, however slow the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
