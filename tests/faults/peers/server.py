@@ -70,7 +70,8 @@ async def exact(reader, writer):
 
 
 def queued(writer):
-    return writer.transport.get_write_buffer_size()
+    # Ours gathers what is written until the turn is over, but not any more once `writer.transport` was handed out.
+    return writer._transport.get_write_buffer_size() + getattr(writer, "corked", 0)
 
 
 async def fill(reader, writer, write=None):

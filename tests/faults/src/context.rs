@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::Result;
 use crate::papers::Papers;
@@ -58,6 +59,15 @@ impl Context {
         match self.size {
             Size::Full => full,
             Size::Small => (full / 100).max(least),
+        }
+    }
+
+    /// How long a thing may take that has to be done within `bar`. At small size the machine may be busy with anything, and
+    /// only what hangs is judged.
+    pub(crate) fn within(&self, bar: Duration) -> Duration {
+        match self.size {
+            Size::Full => bar,
+            Size::Small => bar.max(BUSY),
         }
     }
 
@@ -140,5 +150,8 @@ pub(crate) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
+/// What a busy machine may make of something that is done at once. Less than any wait of a peer, which is what it is told
+/// from.
+const BUSY: Duration = Duration::from_secs(5);
 /// What the column of the Python face says without a package.
 pub(crate) const NO_PACKAGE: &str = "not run: build the Python package first (.ci/python build)";

@@ -20,6 +20,7 @@ mod tls_stalls;
 mod tls_upgrade;
 mod unix;
 mod vanished;
+mod wakes;
 mod writer;
 mod writer_losses;
 

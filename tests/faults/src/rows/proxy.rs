@@ -278,10 +278,10 @@ async fn peer(port: u16, case: &Case) -> Result<Peer> {
     let socket = TcpSocket::new_v4()?;
     let host = if case.is_stranger { 2 } else { 1 };
     socket.bind(([127, 0, 0, host], 0).into())?;
+    let mut began = Instant::now();
     let stream = socket.connect(([127, 0, 0, 1], port).into()).await?;
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    let mut began = Instant::now();
     let (mut input, mut output) = stream.into_split();
     let keeps_open = case.keeps_open;
     let (parts, pace) = (case.parts.clone(), case.pace);
