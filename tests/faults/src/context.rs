@@ -50,7 +50,7 @@ impl Context {
         let papers = Papers::make(folder.path())?;
         let python = python_with_the_package();
         let any = || works(Path::new("python3"), "import asyncio").then(|| PathBuf::from("python3"));
-        let stock = python.clone().or_else(any);
+        let stock = if size == Size::Full { python.clone().or_else(any) } else { None };
         Ok(Self { size, seed, papers, folder, python, stock })
     }
 
@@ -119,12 +119,15 @@ impl Context {
         outcome
     }
 
-    /// Whether this subject can be started here.
+    /// Whether this subject is measured: it can be started here, and it is one of ours or the size is full. At small size
+    /// there are promises to be checked, and strangers promise nothing.
     pub(crate) fn has(&self, subject: Subject) -> bool {
+        let is_full = self.size == Size::Full;
         match subject {
-            Subject::Ours | Subject::Tokio => true,
+            Subject::Ours => true,
             Subject::OursPython => self.python.is_some(),
-            Subject::Asyncio => self.stock.is_some(),
+            Subject::Asyncio => self.stock.is_some() && is_full,
+            Subject::Tokio => is_full,
         }
     }
 }

@@ -8,6 +8,7 @@ mod crowds;
 mod exhaustion;
 mod limits;
 mod proxy;
+mod proxy_cases;
 mod python;
 mod reader;
 mod reader_core;

@@ -88,8 +88,8 @@ pub(super) fn r3(context: &Context) -> Result<Outcome> {
         }
     }
     let figure = format!("{} of {} partial items whole, once", tally.runs - tally.failures, tally.runs);
-    let strange = asyncio_ends(context);
-    Ok(Outcome::ours(tally, figure).asyncio(strange))
+    let outcome = Outcome::ours(tally, figure);
+    Ok(if context.has(Subject::Asyncio) { outcome.asyncio(asyncio_ends(context)) } else { outcome })
 }
 
 /// asyncio's way with the same three ends.
