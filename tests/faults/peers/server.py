@@ -70,7 +70,8 @@ async def exact(reader, writer):
 
 
 def queued(writer):
-    return writer.transport.get_write_buffer_size()
+    # Ours gathers what is written until the turn is over, but not any more once `writer.transport` was handed out.
+    return writer._transport.get_write_buffer_size() + getattr(writer, "corked", 0)
 
 
 async def fill(reader, writer, write=None):
@@ -164,6 +165,21 @@ async def report(reader, writer):
     say(f"read {came} {end}")
 
 
+async def watch(reader, writer):
+    idle = await reader.readline() == b"idle\n"
+    writer.write(b"go\n")
+    try:
+        await writer.drain()
+        if idle:
+            say(f"idle ended {await reader.readline()!r}")
+            return
+        while True:
+            writer.write(FILL)
+            await writer.drain()
+    except OSError as error:
+        say(f"{'idle' if idle else 'writing'} lost {error}")
+
+
 async def starttls(reader, writer):
     while line := await reader.readline():
         if line == b"STARTTLS\n":
@@ -226,6 +242,7 @@ WORKS = {
     "stuck-close": stuck_close,
     "tail": tail,
     "report": report,
+    "watch": watch,
     "starttls": starttls,
 }
 

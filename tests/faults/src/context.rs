@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::Result;
 use crate::papers::Papers;
@@ -49,7 +50,7 @@ impl Context {
         let papers = Papers::make(folder.path())?;
         let python = python_with_the_package();
         let any = || works(Path::new("python3"), "import asyncio").then(|| PathBuf::from("python3"));
-        let stock = python.clone().or_else(any);
+        let stock = if size == Size::Full { python.clone().or_else(any) } else { None };
         Ok(Self { size, seed, papers, folder, python, stock })
     }
 
@@ -58,6 +59,15 @@ impl Context {
         match self.size {
             Size::Full => full,
             Size::Small => (full / 100).max(least),
+        }
+    }
+
+    /// How long a thing may take that has to be done within `bar`. At small size the machine may be busy with anything, and
+    /// only what hangs is judged.
+    pub(crate) fn within(&self, bar: Duration) -> Duration {
+        match self.size {
+            Size::Full => bar,
+            Size::Small => bar.max(BUSY),
         }
     }
 
@@ -109,12 +119,15 @@ impl Context {
         outcome
     }
 
-    /// Whether this subject can be started here.
+    /// Whether this subject is measured: it can be started here, and it is one of ours or the size is full. At small size
+    /// there are promises to be checked, and strangers promise nothing.
     pub(crate) fn has(&self, subject: Subject) -> bool {
+        let is_full = self.size == Size::Full;
         match subject {
-            Subject::Ours | Subject::Tokio => true,
+            Subject::Ours => true,
             Subject::OursPython => self.python.is_some(),
-            Subject::Asyncio => self.stock.is_some(),
+            Subject::Asyncio => self.stock.is_some() && is_full,
+            Subject::Tokio => is_full,
         }
     }
 }
@@ -140,5 +153,8 @@ pub(crate) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
+/// What a busy machine may make of something that is done at once. Less than any wait of a peer, which is what it is told
+/// from.
+const BUSY: Duration = Duration::from_secs(5);
 /// What the column of the Python face says without a package.
 pub(crate) const NO_PACKAGE: &str = "not run: build the Python package first (.ci/python build)";

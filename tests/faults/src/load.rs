@@ -36,7 +36,15 @@ impl Target {
 
     /// A connection from the loopback address with this last number.
     pub(crate) async fn open(&self, host: u8) -> Result<BufReader<Box<dyn Io>>> {
+        self.open_with(host, None).await
+    }
+
+    /// The same with a receive buffer of so many bytes.
+    pub(crate) async fn open_with(&self, host: u8, buffer: Option<u32>) -> Result<BufReader<Box<dyn Io>>> {
         let socket = TcpSocket::new_v4()?;
+        if let Some(len) = buffer {
+            socket.set_recv_buffer_size(len)?;
+        }
         socket.bind(SocketAddr::from(([127, 0, 0, host], 0)))?;
         let stream: TcpStream = socket.connect(SocketAddr::from(([127, 0, 0, 1], self.port))).await?;
         stream.set_nodelay(true)?;

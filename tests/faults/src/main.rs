@@ -41,7 +41,9 @@ usage: millstream-faults run [ROW...] [--size small|full] [--seed N] [--json FIL
        millstream-faults sweep [--most N]
        millstream-faults list
        millstream-faults row ROW [--size small|full] [--seed N]
-       millstream-faults serve ours|tokio --work WORK [--tls DIR] [--limit N] [--handshake-ms N] [--close-ms N]";
+       millstream-faults serve ours|tokio --work WORK [--tls DIR] [--papers DIR] [--handshake-ms N] [--close-ms N]
+           ours also: [--proxy required|optional] [--proxy-ms N] [--item-ms N] [--idle-ms N] [--progress-ms N] [--cap N]
+           [--refuse true] [--keepalive true] [--user-timeout-ms N] [--inherits true]";
 
 fn dispatch() -> Result<ExitCode> {
     let mut args = args::Args::from_env();

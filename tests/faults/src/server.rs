@@ -1,12 +1,13 @@
 //! A server under test as its row sees it: a process with a port, the lines it reports, what it says on standard error.
 
-use std::io::{BufRead as _, BufReader, Read};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use command_fds::{CommandFdExt as _, FdMapping};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Result;
@@ -23,6 +24,8 @@ pub(crate) struct Setup {
     papers: bool,
     /// Programs that run the server, such as strace with its arguments.
     wrapper: Vec<String>,
+    /// The listening socket that it inherits.
+    listener: Option<Arc<TcpListener>>,
 }
 
 impl Setup {
@@ -54,6 +57,18 @@ impl Setup {
     pub(crate) fn under(mut self, wrapper: Vec<String>) -> Self {
         self.wrapper = wrapper;
         self
+    }
+
+    /// Gives it another argument.
+    pub(crate) fn option(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.args.extend([name.to_owned(), value.to_string()]);
+        self
+    }
+
+    /// Lets it inherit this listening socket, as a supervisor does, in the place of one of its own.
+    pub(crate) fn inheriting(mut self, listener: &Arc<TcpListener>) -> Self {
+        self.listener = Some(Arc::clone(listener));
+        self.option("--inherits", true)
     }
 
     fn millis(mut self, name: &str, time: Duration) -> Self {
@@ -92,7 +107,13 @@ impl Server {
             }
         }
         let (program, args) = line.split_first().ok_or("no program")?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        if let Some(listener) = &setup.listener {
+            let parent_fd = listener.try_clone()?.into();
+            command.env("LISTEN_FDS", "1").env_remove("LISTEN_PID");
+            command.fd_mappings(vec![FdMapping { parent_fd, child_fd: 3 }])?;
+        }
+        let mut child = command
             .args(args)
             // What it says is counted in lines.
             .env("RUST_BACKTRACE", "0")
@@ -122,6 +143,24 @@ impl Server {
         };
         (server.port, server.process) = (u16::try_from(port)?, Process(pid));
         Ok(server)
+    }
+
+    /// Says a line to a server of ours: `stats`, or `stop` and a deadline in milliseconds.
+    pub(crate) fn tell(&self, line: &str) -> Result<()> {
+        let mut stdin = self.child.stdin.as_ref().ok_or("no pipe")?;
+        Ok(writeln!(stdin, "{line}")?)
+    }
+
+    /// Says a line to a server of ours and returns the line that it answers with, which begins with `word`. Others are
+    /// dropped.
+    pub(crate) fn told(&self, line: &str, word: &str, patience: Duration) -> Result<String> {
+        self.tell(line)?;
+        loop {
+            let answer = self.report(patience)?;
+            if answer.split_whitespace().next() == Some(word) {
+                return Ok(answer);
+            }
+        }
     }
 
     /// The next line that it reports.

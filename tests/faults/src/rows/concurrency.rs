@@ -11,12 +11,15 @@ use crate::row::{Outcome, Tally};
 use crate::scripts::cargo_tests;
 use crate::server::{Server, Setup};
 
-/// K1: the loom models of halves, flusher and drainers.
+/// K1: the loom models of halves, flusher and drainers, and the same on two real threads. At small size only the latter:
+/// loom has to build everything for itself.
 pub(super) fn k1(context: &Context) -> Result<Outcome> {
-    if context.size == Size::Small {
-        return Ok(Outcome::not_run("at full size only; `make loom` runs the models on every change"));
-    }
     let mut tally = Tally::default();
+    let stress = super::wakes::stress(context, &mut tally)?;
+    if context.size == Size::Small {
+        return Ok(Outcome::ours(tally, format!("{stress}; loom's models at full size and by `make loom`")));
+    }
+    let mut models = Tally::default();
     let target = crate::context::root().join("target/loom");
     let env = [
         ("LOOM_MAX_BRANCHES", "10000"),
@@ -24,8 +27,9 @@ pub(super) fn k1(context: &Context) -> Result<Outcome> {
         ("CARGO_TARGET_DIR", target.to_str().ok_or("a path without a name")?),
     ];
     let args = ["--package", "millstream", "--release", "--lib", "--locked", "loom_models"];
-    cargo_tests(&mut tally, &env, &args)?;
-    let figure = format!("{} models, every order within loom's bounds", tally.runs);
+    cargo_tests(&mut models, &env, &args)?;
+    let figure = format!("{} models, every order within loom's bounds; {stress}", models.runs);
+    tally.add(models);
     Ok(Outcome::ours(tally, figure))
 }
 

@@ -71,6 +71,8 @@ pub(super) fn c2(context: &Context) -> Result<Outcome> {
     let _good = TcpListener::bind(second)?;
     let mut tally = Tally::default();
     let (mut times, delay) = (Vec::new(), Duration::from_millis(250));
+    // The first runtime of a process opens what it has for signals, once and for all.
+    block_on(async { Ok(()) })?;
     let before = Process::own().descriptors()?;
     for _ in 0..context.scaled(40, 2) {
         let began = Instant::now();
@@ -84,7 +86,7 @@ pub(super) fn c2(context: &Context) -> Result<Outcome> {
         });
         if let Some((took, peer)) = tally.value(opened, "the connect") {
             times.push(took.saturating_sub(delay));
-            if took < delay || took > delay * 2 || peer != Some(second.into()) {
+            if took < delay || took > delay + context.within(delay) || peer != Some(second.into()) {
                 tally.fail(format!("{took:?}, to {peer:?}"));
             }
         }
@@ -96,13 +98,17 @@ pub(super) fn c2(context: &Context) -> Result<Outcome> {
     drop(hole);
     let _hole = BlackHole::at(first)?;
     let worst = times.iter().max().copied().unwrap_or_default();
-    let plain = block_on(async {
+    let plain = if context.has(Subject::Tokio) { tokios_wait()? } else { "" };
+    let outcome = Outcome::ours(tally, format!("delay 250 ms + at most {}", time(worst))).tokio(plain);
+    Ok(with_python(context, outcome, &["c2"]))
+}
+
+fn tokios_wait() -> Result<&'static str> {
+    let connected = block_on(async {
         let connect = tokio::net::TcpStream::connect("two.test:4000");
         Ok(tokio::time::timeout(STRANGERS_PATIENCE, connect).await.is_ok())
     })?;
-    let plain = if plain { "connected" } else { "nothing within 3 s: one address after the other" };
-    let outcome = Outcome::ours(tally, format!("delay 250 ms + at most {}", time(worst))).tokio(plain);
-    Ok(with_python(context, outcome, &["c2"]))
+    Ok(if connected { "connected" } else { "nothing within 3 s: one address after the other" })
 }
 
 /// C3: ten thousand connects to a black hole, cancelled after one poll or timed out.
@@ -156,7 +162,7 @@ pub(super) fn c4(context: &Context) -> Result<Outcome> {
         for host in hosts {
             let began = Instant::now();
             let error = millstream::open_connection(host, 9).await.err();
-            let at_once = began.elapsed() < Duration::from_millis(5);
+            let at_once = began.elapsed() < context.within(Duration::from_millis(5));
             tally.check(at_once && matches!(error, Some(ConnectError::BadHost(_))), || {
                 format!("{host:?}: {error:?}")
             });
@@ -213,13 +219,13 @@ pub(super) fn c5(context: &Context) -> Result<Outcome> {
         });
         runtime.shutdown_background();
         tally.check(!answered, || "the resolver answered".to_owned());
-        tally.check(late < Duration::from_millis(100), || format!("the cancel took {late:?}"));
+        tally.check(late < context.within(MOST_STALL), || format!("the cancel took {late:?}"));
         stall = stall.max(Duration::from_micros(worst));
         cancels.push(late);
     }
-    tally.check(stall < Duration::from_millis(100), || format!("the loop stood still for {stall:?}"));
+    tally.check(stall < context.within(MOST_STALL), || format!("the loop stood still for {stall:?}"));
     let mut buf = [0; 600];
-    silent.set_read_timeout(Some(Duration::from_secs(1)))?;
+    silent.set_read_timeout(Some(context.within(Duration::from_secs(1))))?;
     tally.check(silent.recv(&mut buf).is_ok(), || "nobody asked the name server".to_owned());
     let cancel = cancels.iter().max().copied().unwrap_or_default();
     let figure = format!("longest stall {}, cancel returns after {}", time(stall), time(cancel));
@@ -239,5 +245,7 @@ async fn worst_tick() {
 }
 
 static WORST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+/// The lookup blocks for a hundred times as long.
+const MOST_STALL: Duration = Duration::from_millis(100);
 const LOOKUP: Duration = Duration::from_millis(500);
 const STRANGERS_PATIENCE: Duration = Duration::from_secs(3);

@@ -6,15 +6,22 @@ mod concurrency;
 mod connect;
 mod crowds;
 mod exhaustion;
+mod limits;
+mod proxy;
+mod proxy_cases;
 mod python;
 mod reader;
 mod reader_core;
+mod restart;
 mod shutdown;
 mod soak;
+mod stop;
 mod tls_damage;
 mod tls_stalls;
 mod tls_upgrade;
 mod unix;
+mod vanished;
+mod wakes;
 mod writer;
 mod writer_losses;
 
@@ -50,9 +57,7 @@ pub(crate) static ROWS: &[Row] = &[
     row("R6", "exact read of 2^62 bytes", reader::r6),
     row("R7", "calls that cannot be meant", reader_core::r7),
     row("R8", "lone CR, NUL, bad UTF-8", reader::r8),
-    row("R9", "PROXY header: long, cut, wrong, slow", |_| {
-        Ok(Outcome::not_run("no row yet; by tests: proxy_protocol, fuzz proxy_header"))
-    }),
+    row("R9", "PROXY header: long, cut, wrong, slow", proxy::r9),
     row("W1", "peer that never reads", writer::w1),
     row("W2", "sends that take 1 to k bytes", writer::w2),
     row("W3", "empty chunks, a million tiny writes", writer::w3),
@@ -81,10 +86,8 @@ pub(crate) static ROWS: &[Row] = &[
     row("X2", "reads under a timeout, half expiring", cancel::x2),
     row("S1", "close with unread input and unsent output", shutdown::s1),
     row("S2", "half-close, then a long read", shutdown::s2),
-    row("S3", "peer vanishes", |_| Ok(Outcome::not_run("no row yet; by tests: vanished_peers"))),
-    row("S4", "server stops with 1,000 live clients", |_| {
-        Ok(Outcome::not_run("no row yet; by tests: graceful_stop_crowd"))
-    }),
+    apart("S3", "peer vanishes", vanished::s3),
+    row("S4", "server stops with 1,000 live clients", stop::s4),
     row("P1", "SIGINT at random moments", python::p1),
     row("P2", "loop closed with work pending", python::p2),
     row("P3", "interpreter exits with streams at work", python::p3),

@@ -2,7 +2,6 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
 
 use millstream::{ConnectOptions, ReadExactlyError, ReadUntilError, StreamReader};
 
@@ -89,8 +88,8 @@ pub(super) fn r3(context: &Context) -> Result<Outcome> {
         }
     }
     let figure = format!("{} of {} partial items whole, once", tally.runs - tally.failures, tally.runs);
-    let strange = asyncio_ends(context);
-    Ok(Outcome::ours(tally, figure).asyncio(strange))
+    let outcome = Outcome::ours(tally, figure);
+    Ok(if context.has(Subject::Asyncio) { outcome.asyncio(asyncio_ends(context)) } else { outcome })
 }
 
 /// asyncio's way with the same three ends.
@@ -149,7 +148,7 @@ pub(super) fn r6(context: &Context) -> Result<Outcome> {
             let mut socket = server.connect()?;
             let said = crate::peer::ask(&mut socket, &n.to_string())?;
             let sent = socket.write_all(b"0123456789").and_then(|()| socket.shutdown(Shutdown::Write));
-            let report = server.report(Duration::from_secs(3)).unwrap_or_else(|error| error.to_string());
+            let report = server.report(PATIENCE).unwrap_or_else(|error| error.to_string());
             // Python's integers have no end, so that nothing overflows there.
             let right = report == wanted || (subject.is_python() && report == "partial 10");
             tally.check(right, || format!("{n}: {report} after `{said}`, {sent:?}"));

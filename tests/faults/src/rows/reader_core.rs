@@ -9,7 +9,7 @@ use millstream::{ConnectOptions, ErrorClass};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 
 use crate::Result;
-use crate::context::Context;
+use crate::context::{Context, Size};
 use crate::figures::grouped;
 use crate::load::block_on;
 use crate::process::Process;
@@ -20,17 +20,11 @@ use crate::subjects::Subject;
 /// R2: the exhaustive matrix of the core's tests, against a naive model and against what CPython answered.
 pub(super) fn r2(context: &Context) -> Result<Outcome> {
     let mut tally = Tally::default();
-    let args = [
-        "--release",
-        "--package",
-        "millstream-core",
-        "--locked",
-        "--test",
-        "every_split",
-        "--test",
-        "asyncio_semantics",
-    ];
-    let text = cargo_tests(&mut tally, &[], &[&args[..], &["--", "--nocapture"]].concat())?;
+    // As this rig was built: nothing else has to be.
+    let profile: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
+    let args =
+        ["--package", "millstream-core", "--locked", "--test", "every_split", "--test", "asyncio_semantics"];
+    let text = cargo_tests(&mut tally, &[], &[profile, &args[..], &["--", "--nocapture"]].concat())?;
     let cases = text
         .lines()
         .map(|line| number_before(line, "cases:").max(number_before(line, "cases")))
@@ -62,7 +56,10 @@ pub(super) fn r5(context: &Context) -> Result<Outcome> {
         nanos.push(took.as_secs_f64() * 1e9 / n as f64);
     }
     let held = Process::own().peak()?.saturating_sub(before) as f64 / n as f64;
-    tally.check(nanos[1] < nanos[0] * 2.5 + 20.0, || format!("not linear: {nanos:?} ns a byte"));
+    // What is quadratic is four times as slow a byte. A small run is over before that shows on a busy machine.
+    tally.check(nanos[1] < nanos[0] * 2.5 + 20.0 || context.size == Size::Small, || {
+        format!("not linear: {nanos:?} ns a byte")
+    });
     tally.check(held < 4.0 || n < 1_000_000, || format!("{held:.1} bytes of memory a byte"));
     let tokio = block_on(async {
         let mut reader = BufReader::new(OneByOne::new(n));
@@ -149,7 +146,9 @@ pub(super) fn r7(context: &Context) -> Result<Outcome> {
         for (what, class) in classes {
             tally.check(class == Some(ErrorClass::BadCall), || format!("{what}: {class:?}"));
         }
-        tally.check(before.elapsed() < Duration::from_millis(100), || "not at once".to_owned());
+        tally.check(before.elapsed() < context.within(Duration::from_millis(100)), || {
+            "not at once".to_owned()
+        });
         tally.check(reader.read(10).await? == "kept", || "the buffer was touched".to_owned());
         Ok(())
     })?;

@@ -26,7 +26,7 @@ pub(super) fn t3(context: &Context) -> Result<Outcome> {
     let clean = Plan { fate: Fate::Kept, pace: Pace::Whole };
     let proxy = Proxy::start(server.port, clean, context.seed)?;
     // A session that is resumed has a shorter handshake: each client is new.
-    let whole = block_on(conversation(context, proxy.port))?;
+    let whole = block_on(conversation(context, proxy.port, PATIENCE))?;
     tally.check(whole == (LINES, false), || format!("undamaged: {whole:?}"));
     std::thread::sleep(Duration::from_millis(50));
     let lens = proxy.carried();
@@ -36,7 +36,7 @@ pub(super) fn t3(context: &Context) -> Result<Outcome> {
         for at in (0..len).step_by(step) {
             proxy.plan(Plan { fate: Fate::Flipped { way, at }, pace: Pace::Whole });
             covered += 1;
-            let told = block_on(conversation(context, proxy.port));
+            let told = block_on(conversation(context, proxy.port, FLIPPED_PATIENCE));
             let Some((right, failed)) = tally.value(told, &format!("{way:?} byte {at}")) else { continue };
             if right < LINES && !failed {
                 tally.fail(format!("{way:?} byte {at}: {right} lines, then a clean end"));
@@ -52,15 +52,15 @@ pub(super) fn t3(context: &Context) -> Result<Outcome> {
     Ok(Outcome::ours(tally, figure))
 }
 
-/// Lines there and back; how many came right, and whether there was an error. A wrong line is an error of this function.
-async fn conversation(context: &Context, port: u16) -> Result<(usize, bool)> {
+/// Lines there and back, within so long; how many came right, and whether there was an error. A wrong line is an error of this function.
+async fn conversation(context: &Context, port: u16, patience: Duration) -> Result<(usize, bool)> {
     let tls = TlsClient::builder().root_certificates(&context.papers.chain).build()?.server_name(HOST)?;
-    let tls = tls.handshake_timeout(FLIPPED_PATIENCE);
+    let tls = tls.handshake_timeout(patience);
     let Ok((mut reader, writer)) = ConnectOptions::new().tls(tls).open("127.0.0.1", port).await else {
         return Ok((0, true));
     };
     let mut right = 0;
-    let asked = tokio::time::timeout(FLIPPED_PATIENCE, async {
+    let asked = tokio::time::timeout(patience, async {
         for number in 0..LINES {
             let line = format!("line {number} of the conversation\n");
             writer.write(line.as_bytes())?;

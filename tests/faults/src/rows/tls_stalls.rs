@@ -25,7 +25,7 @@ pub(super) fn t4(context: &Context) -> Result<Outcome> {
         let mut beside = handshakes(context, &server, good, tally)?;
         let mut ended = 0;
         // The deadline began when the server accepted, which is between the two.
-        let until = connected + deadline + SLACK;
+        let until = connected + deadline + context.within(SLACK);
         for mut peer in peers {
             peer.set_read_timeout(Some(
                 until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
@@ -37,7 +37,7 @@ pub(super) fn t4(context: &Context) -> Result<Outcome> {
         let took = began.elapsed();
         let (alone, beside) = (percentile(&mut alone, 99), percentile(&mut beside, 99));
         let times = ratio(alone, beside);
-        tally.check(beside < alone * 3 + Duration::from_millis(50), || {
+        tally.check(beside < context.within(alone * 3 + Duration::from_millis(50)), || {
             format!("a p99 of {beside:?} instead of {alone:?}")
         });
         Ok(format!(
@@ -96,7 +96,7 @@ pub(super) fn t5(context: &Context) -> Result<Outcome> {
         let left = server.settles_at(before, PATIENCE)?.saturating_sub(before);
         let busy = server.process.cpu()? - cpu;
         tally.check(left == 0, || format!("{left} descriptors left"));
-        tally.check(slowest < Duration::from_secs(1), || format!("one took {slowest:?}"));
+        tally.check(slowest < context.within(Duration::from_secs(1)), || format!("one took {slowest:?}"));
         let seen = server.reports();
         tally.check(seen.is_empty(), || format!("the handler saw {:?}", seen.first()));
         let each = busy / u32::try_from(rounds * 5)?;
@@ -131,12 +131,14 @@ pub(super) fn t7(context: &Context) -> Result<Outcome> {
             let took = Duration::from_millis(number_after(&told, &how).unwrap_or(u64::MAX));
             peak = peak.max(words.nth(1).and_then(|n| n.parse().ok()).unwrap_or(0));
             slowest = slowest.max(took);
-            bounded += u64::from(tally.check(how != "never" && took < deadline + SLACK, || told.clone()));
+            bounded += u64::from(
+                tally.check(how != "never" && took < deadline + context.within(SLACK), || told.clone()),
+            );
         }
         if subject.is_ours() {
             tally.check(peak <= 64 * 1024 + 16 * 1024, || format!("{peak} bytes queued"));
         }
-        let left = server.settles_at(before.saturating_sub(peers), SLACK)?;
+        let left = server.settles_at(before.saturating_sub(peers), context.within(SLACK))?;
         let left = (left + peers).saturating_sub(before);
         // Strangers may leave the socket to whatever comes.
         tally.check(left == 0, || format!("{left} sockets left open"));

@@ -153,7 +153,7 @@ pub(super) fn w3(context: &Context) -> Result<Outcome> {
             return Ok(String::new());
         }
         // asyncio adds up its whole queue at every write: a million would take it hours.
-        let n = if subject == Subject::Asyncio { all.min(20_000) } else { all };
+        let n = if subject == Subject::Asyncio { all.min(context.scaled(20_000, 2_000)) } else { all };
         let server = Server::start(context, subject, &Setup::work("tiny"))?;
         let mut socket = server.connect()?;
         // What the kernel would take itself is taken before.

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::context::Context;
 use crate::figures::time;
 use crate::load::block_on;
-use crate::peer::{reset, tcp_pair};
+use crate::peer::{PATIENCE, reset, tcp_pair};
 use crate::random::Random;
 use crate::row::{Outcome, Tally};
 use crate::scripts::script;
@@ -98,7 +98,7 @@ pub(super) fn w6(context: &Context) -> Result<Outcome> {
         let k = run * 1_000 + random.below(1_000);
         if let Some(took) = tally.value(woken_after(k), &format!("a reset after {k} bytes")) {
             slowest = slowest.max(took);
-            if took > Duration::from_secs(1) {
+            if took > context.within(Duration::from_secs(1)) {
                 tally.fail(format!("{took:?} until the last knew of a reset after {k} bytes"));
             }
         }
@@ -139,7 +139,7 @@ fn woken_after(k: usize) -> Result<Duration> {
             waiters.spawn(async move { (writer.drain().await.is_err(), Instant::now()) });
         }
         let mut last = None;
-        while let Some(woken) = tokio::time::timeout(Duration::from_secs(5), waiters.join_next()).await? {
+        while let Some(woken) = tokio::time::timeout(PATIENCE, waiters.join_next()).await? {
             let (failed, when) = woken?;
             if !failed {
                 return Err("a drain that succeeded".into());

@@ -1,15 +1,21 @@
 //! The servers under test, each a process of its own: ours from Rust, ours from Python, stock asyncio, plain tokio. All do
 //! the same works, in the plainest way each library offers.
 
+mod extras;
 mod ours;
+mod ours_works;
 mod plain_tokio;
 mod plain_tokio_works;
+mod words;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Result;
 use crate::args::Args;
+
+pub(crate) use extras::FAREWELL;
+pub(crate) use ours_works::{MUCH, PIECE_LEN, PIECES};
 
 /// Who is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +58,8 @@ pub(crate) struct Order {
     pub(crate) papers: Option<PathBuf>,
     pub(crate) handshake: Duration,
     pub(crate) close: Duration,
+    /// For a server of ours.
+    pub(crate) extras: extras::Extras,
 }
 
 /// `serve SUBJECT --work WORK ...`: says `port N pid N`, serves until its standard input ends, and reports in lines.
@@ -63,13 +71,14 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
         papers: args.value("--papers")?,
         handshake: Duration::from_millis(args.value_or("--handshake-ms", 10_000)?),
         close: Duration::from_millis(args.value_or("--close-ms", 30_000)?),
+        extras: extras::Extras::of(&mut args)?,
     };
     args.finish()?;
     crate::process::raise_descriptor_limit()?;
-    end_with_standard_input();
+    let words = words::of_standard_input();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match subject.as_str() {
-        "ours" => runtime.block_on(ours::serve(order)),
+        "ours" => runtime.block_on(ours::serve(order, words)),
         "tokio" => runtime.block_on(plain_tokio::serve(order)),
         other => Err(format!("no subject {other}").into()),
     }

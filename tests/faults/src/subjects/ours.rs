@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use millstream::tls::TlsServer;
 use millstream::{Error, ReadLineError, ServerOptions, StreamReader, StreamWriter};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout};
 
-use super::{FILL_LEN, FILLER_LEN, Order, STALL, announce, say};
+use super::{FILL_LEN, FILLER_LEN, Order, STALL, announce, ours_works, say, words};
 use crate::Result;
 use crate::papers::Papers;
 
-/// Serves until the process is ended.
-pub(super) async fn serve(order: Order) -> Result<()> {
+/// Serves until the process is ended, and does what the row says meanwhile.
+pub(super) async fn serve(order: Order, words: UnboundedReceiver<String>) -> Result<()> {
     let mut options = ServerOptions::new().close_deadline(order.close).backlog(BACKLOG);
+    options = order.extras.apply(options)?;
     if let Some(folder) = &order.tls {
         options = options.tls(tls(&Papers::read(folder)?, &order)?);
     }
@@ -34,15 +36,21 @@ pub(super) async fn serve(order: Order) -> Result<()> {
                 "stuck-close" => stuck_close(reader, writer).await,
                 "tail" => tail(reader, writer).await,
                 "report" => report(reader, writer).await,
+                "name" => ours_works::name(reader, writer).await,
+                "watch" => ours_works::watch(reader, writer).await,
+                "orders" => ours_works::orders(reader, writer).await,
                 "starttls" => starttls(reader, writer, upgrade).await,
                 other => Err(std::io::Error::other(format!("no work {other}")).into()),
             }
         }
     };
-    let server = options.start("127.0.0.1", 0, handler).await?;
+    let server = if order.extras.inherits {
+        options.start_inherited(handler)?
+    } else {
+        options.start("127.0.0.1", 0, handler).await?
+    };
     announce(server.sockets().first().and_then(millstream::Address::port).ok_or("no port")?);
-    server.serve_forever().await?;
-    Ok(())
+    words::follow(&server, words).await
 }
 
 fn tls(papers: &Papers, order: &Order) -> Result<TlsServer> {

@@ -21,6 +21,7 @@ pub(super) async fn work(name: &str, stream: impl Io) -> io::Result<()> {
         "stuck-close" => stuck_close(stream).await,
         "tail" => tail(stream).await,
         "report" => report(stream).await,
+        "watch" => watch(stream).await,
         other => Err(io::Error::other(format!("no work {other}"))),
     }
 }
@@ -152,6 +153,26 @@ async fn report(mut stream: impl Io) -> io::Result<()> {
     };
     say(format_args!("read {came} {end}"));
     Ok(())
+}
+
+async fn watch(stream: impl Io) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut line = Vec::new();
+    stream.read_until(b'\n', &mut line).await?;
+    stream.write_all(b"go\n").await?;
+    if line == b"idle\n" {
+        match stream.read_until(b'\n', &mut line).await {
+            Ok(n) => say(format_args!("idle ended {n}")),
+            Err(error) => say(format_args!("idle lost {error}")),
+        }
+        return Ok(());
+    }
+    loop {
+        if let Err(error) = stream.write_all(&[b'w'; FILL_LEN]).await {
+            say(format_args!("writing lost {error}"));
+            return Ok(());
+        }
+    }
 }
 
 async fn first_number(stream: &mut BufReader<impl Io>) -> io::Result<usize> {
