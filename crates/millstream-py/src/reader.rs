@@ -1,6 +1,6 @@
 //! The reading half: the core's buffer, who waits on it, and the transport that is paused when it is full.
 
-use millstream_core::{Answer, ErrorClass, Failure, Flow, ReadBuffer};
+use millstream_core::{Answer, ErrorClass, Failure, Flow, ReadBuffer, Waiting};
 use pyo3::exceptions::{PyAssertionError, PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -9,7 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyMemoryView, PyTuple, PyType};
 
 use crate::kind::Kind;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Talk};
 use crate::reads::Read;
 use crate::view::BufferView;
 use crate::{Lock, call};
@@ -43,6 +43,14 @@ pub(crate) struct State {
     outbox: Option<Py<Outbox>>,
     /// A read that has finished, to be used again.
     pub(crate) spare: Option<Py<Read>>,
+    /// Bytes that came so far.
+    received: u64,
+    /// What the server that accepted this connection knows of it.
+    served: Option<Py<PyAny>>,
+    /// Called whenever a read begins to wait: by a server that is being stopped.
+    on_wait: Option<Py<PyAny>>,
+    /// It was told an end that its peer has not sent: what still comes is dropped.
+    deaf: bool,
 }
 
 /// What has to be told to the transport once the lock is released.
@@ -90,7 +98,35 @@ impl State {
     pub(crate) fn tell_writer(&self) {
         if let Some(outbox) = &self.outbox {
             outbox.get().set_more_to_answer(!self.buffer.is_empty());
+            outbox.get().note_taken();
         }
+    }
+
+    /// Bytes that came so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// How many bytes the writer has queued, and how many it has handed to the transport.
+    pub(crate) fn written(&self) -> (usize, u64) {
+        let outbox = self.outbox.as_ref().map(Py::get);
+        outbox.map_or((0, 0), |outbox| (outbox.queued(), outbox.handed_over()))
+    }
+
+    /// The read that waits for the peer.
+    pub(crate) fn waiting(&self) -> Option<Waiting> {
+        if self.waiter.is_none() || self.buffer.is_ended() || self.exception.is_some() {
+            return None;
+        }
+        let held = self.buffer.len();
+        let begun = held > 0 && self.wanted.is_some();
+        Some(Waiting { position: self.received.saturating_sub(held as u64), held, begun })
+    }
+
+    /// What is to be called now that a read waits.
+    #[inline]
+    pub(crate) fn on_wait(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.on_wait.as_ref().map(|on_wait| on_wait.clone_ref(py))
     }
 
     /// Whether anything came since a read looked, found `seen` bytes and had to wait.
@@ -140,6 +176,10 @@ impl State {
     /// Takes bytes in. Runs no Python code; see [`ReaderBase::fed`].
     #[inline]
     pub(crate) fn feed(&mut self, py: Python<'_>, data: &[u8]) -> (Option<Py<PyAny>>, Tell) {
+        if self.deaf {
+            return (None, Tell::Nothing);
+        }
+        self.received += data.len() as u64;
         self.buffer.feed(data);
         // A read of more than the buffer's bound pauses the transport once as well, and resumes it in its own turn: others
         // come first that once. After that it would only cost time.
@@ -298,6 +338,10 @@ impl ReaderBase {
                 future_args: None,
                 outbox: None,
                 spare: None,
+                received: 0,
+                served: None,
+                on_wait: None,
+                deaf: false,
             }),
         })
     }
@@ -378,9 +422,12 @@ impl ReaderBase {
     }
 
     fn feed_data(&self, py: Python<'_>, data: Bound<'_, PyAny>) -> PyResult<()> {
-        if self.state.lock().eof {
+        let state = self.state.lock();
+        if state.eof && !state.deaf {
+            drop(state);
             return Err(PyAssertionError::new_err("feed_data after feed_eof"));
         }
+        drop(state);
         if let Ok(data) = data.cast::<PyBytes>() {
             let data = data.as_bytes();
             return if data.is_empty() { Ok(()) } else { self.received(py, data) };
@@ -448,6 +495,30 @@ impl ReaderBase {
     /// Everything that was written and not sent leaves: someone other than the writer closes the transport.
     fn _flush_writer(&self, py: Python<'_>) -> PyResult<()> {
         self.flush_writer(py)
+    }
+
+    /// Whether the connection is idle as far as this side can tell: "answered" if a read waits, nothing is left to be read
+    /// or sent, and something was written since the last read; "silent" if nothing was ever read; else nothing.
+    fn _idle(&self) -> Option<&'static str> {
+        let state = self.state.lock();
+        let waits = state.waiting().is_some_and(|waiting| waiting.held == 0);
+        let outbox = state.outbox.as_ref().map(Py::get).filter(|outbox| waits && outbox.queued() == 0)?;
+        match outbox.talk() {
+            Talk::Silent => Some("silent"),
+            Talk::Taken => None,
+            Talk::Answered => Some("answered"),
+        }
+    }
+
+    /// Whom to call whenever a read begins to wait.
+    fn _call_on_wait(&self, on_wait: Option<Py<PyAny>>) {
+        let old = std::mem::replace(&mut self.state.lock().on_wait, on_wait);
+        drop(old);
+    }
+
+    /// From here on what comes is dropped.
+    fn _deafen(&self) {
+        self.state.lock().deaf = true;
     }
 
     /// There is no connection any more: what is written goes to the transport as it comes, which knows what that means.
@@ -521,6 +592,17 @@ impl ReaderBase {
         // Less than one counts as one.
         self.state.lock().buffer.set_limit(usize::try_from(limit).unwrap_or(0));
         Ok(())
+    }
+
+    #[getter]
+    fn _served(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.lock().served.as_ref().map(|served| served.clone_ref(py))
+    }
+
+    #[setter(_served)]
+    fn set_served(&self, served: Option<Py<PyAny>>) {
+        let old = std::mem::replace(&mut self.state.lock().served, served);
+        drop(old);
     }
 
     #[getter]
@@ -608,6 +690,8 @@ impl ReaderBase {
         }
         visit.call(&state.future_args)?;
         visit.call(&state.outbox)?;
+        visit.call(&state.served)?;
+        visit.call(&state.on_wait)?;
         visit.call(&state.spare)
     }
 
@@ -622,6 +706,8 @@ impl ReaderBase {
             state.future_args.take(),
             state.outbox.take(),
             state.spare.take(),
+            state.served.take(),
+            state.on_wait.take(),
         );
         drop(state);
         drop(old);

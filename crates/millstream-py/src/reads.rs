@@ -279,7 +279,7 @@ impl Read {
         waiting.timer = timer;
         drop(waiting);
         let question = this.job.lock().kind.question();
-        let tell = {
+        let (tell, on_wait) = {
             let mut state = reader.state.lock();
             if state.waiter.is_some() {
                 // Another thread was faster.
@@ -299,10 +299,12 @@ impl Read {
             if is_first {
                 state.gave_way = false;
             }
-            state.flow(py, true)
+            (state.flow(py, true), state.on_wait(py))
         };
         this.waits.store(true, Ordering::Relaxed);
-        if let Err(error) = reader.tell(py, tell) {
+        let told =
+            reader.tell(py, tell).and_then(|()| on_wait.map_or(Ok(()), |call| call.call0(py).map(drop)));
+        if let Err(error) = told {
             this.abandon(py)?;
             return Err(error);
         }

@@ -1,0 +1,136 @@
+"""One connection of a server: its permit, its handler, its deadlines, and how a stop of the server ends it."""
+
+from __future__ import annotations
+
+import weakref
+
+from . import _core
+from ._deadlines import Watching, reset
+
+
+class Served:
+    """What a server knows of one connection. It counts from when the server hears of it until it is closed and its handler
+    has ended."""
+
+    __slots__ = ("__weakref__", "_clients", "_handshake", "_is_open", "_permit", "_protocol", "_task", "stop_end")
+
+    def __init__(self, clients, permit=None):
+        self._clients = clients
+        self._permit = permit
+        self._protocol = None
+        #: The task in which its transport is made.
+        self._handshake = None
+        self._task = None
+        self._is_open = False
+        #: How the stop of its server ended it: "idle", "aborted", or not.
+        self.stop_end = None
+
+    @property
+    def stop(self):
+        return self._clients.stop
+
+    # What happens to it.
+
+    def opens(self, handshake=None):
+        """It is accepted. Returns whether it is wanted."""
+        if self._is_open:
+            return True
+        self._is_open = True
+        self._handshake = handshake
+        return self._clients.joins(self)
+
+    def connected(self, protocol, transport):
+        """It is established. Returns whether it is wanted: its handler is called next."""
+        self._handshake = None
+        self._protocol = weakref.ref(protocol)
+        if not self.opens():
+            return False
+        reader = protocol._stream_reader
+        deadlines = self._clients.deadlines
+        if deadlines and isinstance(reader, _core.ReaderBase):
+            protocol._watching = Watching(protocol, reader, deadlines, self._clients.passed_deadline)
+        if self.stop.deadline is not None and self._clients.ends_idle:
+            self.tell_when_it_waits()
+        return True
+
+    def handled(self, task):
+        """Its handler runs."""
+        self._task = task
+
+    def handler_ended(self):
+        self._task = None
+        self._look_whether_over()
+
+    def handler_failed(self):
+        self._clients.counters.handler_errors += 1
+
+    def lost(self):
+        """It is closed."""
+        self._is_open = False
+        self._look_whether_over()
+
+    def _look_whether_over(self):
+        if not self._is_open and self._task is None:
+            self._leave()
+
+    def forget(self):
+        """Nobody waits for it any more."""
+        self.stop_end = "aborted"
+        self._leave()
+
+    def _leave(self):
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            permit.release()
+        self._clients.leaves(self)
+
+    # What a stop asks of it.
+
+    def tell_when_it_waits(self):
+        """From here on looks whether it is idle whenever its reader begins to wait."""
+        reader = self._reader()
+        if reader is not None:
+            reader._call_on_wait(self.end_if_idle)
+
+    def end_if_idle(self):
+        """If it is idle, its reader is told an end."""
+        reader = self._reader()
+        if reader is None or self.stop_end is not None or not self.stop.ends(reader._idle()):
+            return
+        transport = self._transport()
+        if transport is None or transport.get_write_buffer_size():
+            return
+        self.stop_end = "idle"
+        reader._call_on_wait(None)
+        reader._deafen()
+        reader.feed_eof()
+
+    def end_handshake(self):
+        if self._handshake is not None:
+            self.stop_end = "idle"
+            self._handshake.cancel()
+
+    def cut_off(self):
+        """The time is up."""
+        transport = self._transport()
+        if self._task is None and transport is not None and transport.is_closing():
+            if not transport.get_write_buffer_size():
+                # Everything was sent, and only the peer's end is missing.
+                transport.abort()
+                return
+        self.stop_end = "aborted"
+        if self._handshake is not None:
+            self._handshake.cancel()
+        if transport is not None:
+            reset(transport)
+        if self._task is not None:
+            self._task.cancel()
+
+    def _transport(self):
+        protocol = self._protocol and self._protocol()
+        return protocol and protocol._transport
+
+    def _reader(self):
+        protocol = self._protocol and self._protocol()
+        reader = protocol and protocol._stream_reader
+        return reader if isinstance(reader, _core.ReaderBase) else None

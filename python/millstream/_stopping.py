@@ -1,0 +1,220 @@
+"""The graceful stop: stop accepting, tell the handlers, end idle connections, cut off the rest at the deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What became of the connections that a server had when it was stopped; made by ``server.stop()``."""
+
+    #: Ended by themselves: their handler was done, or their peer went.
+    finished: int
+    #: Were ended because they were idle, or had not got through their TLS handshake.
+    idle: int
+    #: Were cut off at the deadline: reset, and their handler cancelled.
+    aborted: int
+
+
+class Stopping:
+    """Whether the server of a connection is being stopped; made by ``reader.stopping()`` and ``writer.stopping()``. It
+    outlives its connection."""
+
+    __slots__ = ("_stop",)
+
+    def __init__(self, stop):
+        self._stop = stop
+
+    async def requested(self):
+        """Waits until ``server.stop()`` is called. Never ends for a connection that no server accepted. Nothing is lost if
+        it is cancelled."""
+        if self._stop is None:
+            await asyncio.get_running_loop().create_future()
+        else:
+            await self._stop.requested.wait()
+
+    def is_requested(self):
+        """Whether ``server.stop()`` was called."""
+        return self._stop is not None and self._stop.deadline is not None
+
+    def time_left(self):
+        """How many seconds this connection has until it is cut off, or ``None`` if its server is not being stopped."""
+        return self._stop.time_left() if self.is_requested() else None
+
+
+class Stop:
+    """The stop of one server: not asked for, or how far it is."""
+
+    def __init__(self, clients):
+        self._clients = clients
+        self.requested = asyncio.Event()
+        #: When the rest is cut off, by the loop's clock; ``None`` until a stop is asked for.
+        self.deadline = None
+        self._ends_silent = False
+        self._cuts_off = False
+        self._timers = {}
+        self._over = None
+        self._counts = {"finished": 0, "idle": 0, "aborted": 0}
+
+    async def run(self, within):
+        self.begin(within)
+        # Who gives up waiting leaves the stop going on.
+        await asyncio.shield(self._over)
+        return Stopped(**self._counts)
+
+    def begin(self, within):
+        """Everything that happens at once; the rest is left to timers."""
+        loop = self._clients.loop
+        within = min(max(within, 0), _FAR_FUTURE)
+        is_first = self._over is None
+        if is_first:
+            self._over = loop.create_future()
+        self._clients.close_server()
+        deadline = loop.time() + within
+        is_nearer = self.deadline is None or deadline < self.deadline
+        if is_nearer:
+            self.deadline = deadline
+        self.requested.set()
+        if self._over.done() or self._cuts_off:
+            return
+        if is_nearer:
+            self._at("deadline", deadline, self._cut_off)
+        if within == 0:
+            self._cut_off()
+        elif is_first:
+            self._at("moment", loop.time() + _MOMENT_FOR_THE_SILENT, self._end_silent)
+            if self._clients.ends_idle:
+                for served in self._clients.living:
+                    served.tell_when_it_waits()
+                self._sweep()
+        if is_first:
+            # What the loop has accepted and not handed over comes within these turns.
+            self._settle(3)
+
+    def joins(self, served):
+        """A connection that was being accepted when the stop began. Returns whether it is served."""
+        if self.deadline is None:
+            return True
+        if self._cuts_off or self._over.done():
+            return False
+        if self._clients.ends_idle:
+            served.tell_when_it_waits()
+        return True
+
+    def ended(self, served):
+        """A connection is over."""
+        if self._over is not None and not self._over.done():
+            self._counts[served.stop_end or "finished"] += 1
+            self._look_whether_over()
+
+    def ends(self, talk):
+        """Whether a connection ends of which this passed last."""
+        return talk == "answered" or (talk == "silent" and self._ends_silent)
+
+    def time_left(self):
+        return max(self.deadline - self._clients.loop.time(), 0.0)
+
+    def _at(self, name, time, callback):
+        if name in self._timers:
+            self._timers[name].cancel()
+        self._timers[name] = self._clients.loop.call_at(time, callback)
+
+    def _settle(self, turns):
+        if turns:
+            self._clients.loop.call_soon(self._settle, turns - 1)
+        else:
+            self._has_settled = True
+            self._look_whether_over()
+
+    _has_settled = False
+
+    def _look_whether_over(self):
+        if self._has_settled and not self._clients.living and not self._over.done():
+            self._finish()
+
+    def _sweep(self):
+        """Looks for connections that have become idle without a read that began to wait: another task has answered, or the
+        peer has taken the last of it."""
+        loop = self._clients.loop
+        began = loop.time()
+        for served in list(self._clients.living):
+            served.end_if_idle()
+        now = loop.time()
+        self._at("sweep", now + max(_SWEEP, 10 * (now - began)), self._sweep)
+
+    def _end_silent(self):
+        self._ends_silent = True
+        if self._clients.ends_idle:
+            for served in list(self._clients.living):
+                served.end_handshake()
+                served.end_if_idle()
+
+    def _cut_off(self):
+        if self._cuts_off:
+            return
+        self._cuts_off = True
+        loop = self._clients.loop
+        self._at("deadline", loop.time() + _LAST_WORDS, self._give_up)
+        for served in list(self._clients.living):
+            served.cut_off()
+        self._clients.abort_handshakes()
+
+    def _give_up(self):
+        """A handler has refused to be cancelled, and nobody waits for it any more."""
+        for served in list(self._clients.living):
+            served.forget()
+        self._finish()
+
+    def _finish(self):
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        if not self._over.done():
+            self._over.set_result(None)
+
+
+async def serve_until_terminated(server, clients, within):
+    """``server.serve_until_terminated()``."""
+    loop = clients.loop
+    woken = asyncio.Event()
+    first = []
+
+    def terminate(number):
+        if first or clients.stop.deadline is not None:
+            clients.stop.begin(0)
+        first.append(number)
+        woken.set()
+
+    before = {}
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            handler = signal.getsignal(number)
+            loop.add_signal_handler(number, terminate, number)
+            before[number] = handler
+        if not clients.is_closed:
+            await server.start_serving()
+        clients.on_close(woken.set)
+        await woken.wait()
+        by = first[0] if first else None
+        return by, await clients.stop.run(within)
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            if handler is not None:
+                with contextlib.suppress(ValueError):  # not the main thread
+                    signal.signal(number, handler)
+
+
+#: How long a peer that has not said anything yet may take to: the time of a round trip around the world. It may have been
+#: accepted just before the stop.
+_MOMENT_FOR_THE_SILENT = 0.25
+#: How often a stop looks for connections that have become idle unnoticed; less often if a look takes more than a tenth of it.
+_SWEEP = 0.05
+#: How long a handler that was cancelled at the deadline may take to end.
+_LAST_WORDS = 1.0
+#: Stands for a deadline that a loop's timers cannot hold.
+_FAR_FUTURE = 365 * 24 * 3600.0
