@@ -13,7 +13,7 @@ import ssl
 
 from ._clients import Server
 from ._limits import Admission
-from ._refusal import Refused
+from ._lingering import Lingering
 from ._served import Served
 
 #: Errors that Linux passes on from the connection that would have been accepted (accept(2)): the next one is fine.
@@ -29,6 +29,9 @@ _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 1.0
 #: Failures that are no further apart than this belong to one outage.
 _BURST_GAP = 10.0
+#: Refused connections that are not closed yet. With more, the oldest is closed as it is: a crowd that comes again and again
+#: must not take the descriptors that the cap was to save.
+_MOST_REFUSED = 256
 
 
 async def start_accepting(clients, options, create, keywords):
@@ -52,8 +55,8 @@ class AcceptingServer(Server):
     def __init__(self, bound, clients, options, backlog, tls):
         super().__init__(bound, clients)
         self._loop = clients.loop
-        farewell = b"" if tls.get("ssl") else options.farewell
-        self._refused = Refused(self._loop, farewell)
+        self._farewell = b"" if tls.get("ssl") else options.farewell
+        self._refused = Lingering(self._loop, _MOST_REFUSED)
         self._listeners = []
         self._admission = Admission(options)
         self._backlog = backlog
@@ -100,7 +103,7 @@ class AcceptingServer(Server):
         for listener in listeners:
             listener.close()
         self._server.close()
-        self._refused.close()
+        self._refused.close_all()
         if self._serving_forever is not None and not self._serving_forever.done():
             self._serving_forever.cancel()
         self._clients.closed()
@@ -119,13 +122,22 @@ class AcceptingServer(Server):
         permit = self._admission.admit(address)
         if isinstance(permit, str):
             setattr(counters, permit, getattr(counters, permit) + 1)
-            self._refused.refuse(sock)
+            self._refuse(sock)
             return
         served = Served(self._clients, permit)
         task = self._loop.create_task(self._connect(sock, served))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         served.opens(task)
+
+    def _refuse(self, sock):
+        """Says farewell, as much of it as fits into an empty buffer, and closes."""
+        if self._farewell:
+            try:
+                sock.send(self._farewell)
+            except OSError:  # it takes nothing: it will be told the end
+                pass
+        self._refused.add(sock)
 
     async def _connect(self, sock, served):
         """Makes the transport, over TLS when the handshake is done."""

@@ -7,6 +7,7 @@ import functools
 import weakref
 
 from . import _core
+from ._lingering import Lingering
 from ._options import ServerOptions
 from ._served import Served
 from ._stats import Counters
@@ -32,6 +33,8 @@ class Clients:
         self.living = set()
         self._over_waiters = []
         self.stop = Stop(self)
+        #: Connections that a stop has ended.
+        self.lingering = Lingering(loop)
 
     def protocol(self, served=None):
         """A protocol for the next connection. The classes are looked up now: someone may have patched them."""

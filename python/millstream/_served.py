@@ -12,7 +12,7 @@ class Served:
     """What a server knows of one connection. It counts from when the server hears of it until it is closed and its handler
     has ended."""
 
-    __slots__ = ("__weakref__", "_clients", "_handshake", "_is_open", "_permit", "_protocol", "_task", "stop_end")
+    __slots__ = ("__weakref__", "_clients", "_handshake", "_is_open", "_lingers", "_permit", "_protocol", "_task", "stop_end")
 
     def __init__(self, clients, permit=None):
         self._clients = clients
@@ -22,6 +22,8 @@ class Served:
         self._handshake = None
         self._task = None
         self._is_open = False
+        #: Its socket, while it only waits for its peer to read the last of what it was sent.
+        self._lingers = None
         #: How the stop of its server ended it: "idle", "aborted", or not.
         self.stop_end = None
 
@@ -64,10 +66,20 @@ class Served:
     def handler_failed(self):
         self._clients.counters.handler_errors += 1
 
-    def lost(self):
-        """It is closed."""
+    def lost(self, transport=None, exc=None):
+        """It is closed, or is about to be."""
+        if self.stop_end == "idle" and exc is None and transport is not None:
+            # What its peer sends at this moment must not make a reset of the end.
+            sock = _copy_of_its_socket(transport)
+            if sock is not None and self._clients.lingering.add(sock, self._lingered):
+                self._lingers = sock
+                return
         self._is_open = False
         self._look_whether_over()
+
+    def _lingered(self):
+        self._lingers = None
+        self.lost()
 
     def _look_whether_over(self):
         if not self._is_open and self._task is None:
@@ -112,6 +124,10 @@ class Served:
 
     def cut_off(self):
         """The time is up."""
+        if self._lingers is not None:
+            self._clients.lingering.close(self._lingers)
+            if self._task is None:
+                return
         transport = self._transport()
         if self._task is None and transport is not None and transport.is_closing():
             if not transport.get_write_buffer_size():
@@ -134,3 +150,15 @@ class Served:
         protocol = self._protocol and self._protocol()
         reader = protocol and protocol._stream_reader
         return reader if isinstance(reader, _core.ReaderBase) else None
+
+
+def _copy_of_its_socket(transport):
+    """A copy of the socket of a transport that is about to close it; ``None`` where that is too late, as with TLS."""
+    sock = transport.get_extra_info("socket")
+    try:
+        copy = sock and sock.dup()
+    except (OSError, ValueError):
+        return None
+    if copy is not None:
+        copy.setblocking(False)
+    return copy

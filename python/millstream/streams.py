@@ -250,9 +250,9 @@ class StreamReaderProtocol(_core.ProtocolBase, FlowControlMixin, asyncio.Protoco
         self._set_reader(None, False)
         self._stream_writer = None
         self._task = None
-        self._transport = None
+        transport, self._transport = self._transport, None
         if self._served is not None:
-            self._served.lost()
+            self._served.lost(transport, exc)
 
     def eof_received(self):
         reader = self._stream_reader

@@ -134,10 +134,10 @@ def test_a_crowd_of_refused_peers_pushes_out_the_oldest(run):
             for _ in range(6):
                 clients += [plain(address) for _ in range(50)]
                 await eventually(lambda: server.stats().refused_full == len(clients) - 1)
-            assert len(server._refused._leaving) == 256
+            assert len(server._refused) == 256
             for client in clients:
                 client.close()
-            await eventually(lambda: not server._refused._leaving)
+            await eventually(lambda: not server._refused)
 
     run(main())
 
