@@ -39,7 +39,7 @@ class ServerStats:
 class Counters:
     """The counters behind it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.accepted = 0
         self.peak_connections = 0
         self.refused_full = 0
@@ -51,6 +51,6 @@ class Counters:
         self.accept_errors = 0
         self.accept_pauses = 0
 
-    def snapshot(self, connections):
+    def snapshot(self, connections: int) -> ServerStats:
         counted = {**vars(self), "passed_deadlines": dict(self.passed_deadlines)}
         return ServerStats(connections=connections, **counted)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,10 @@ class Stopping:
 
     __slots__ = ("_stop",)
 
-    def __init__(self, stop):
+    def __init__(self, stop: Stop | None) -> None:
         self._stop = stop
 
-    async def requested(self):
+    async def requested(self) -> None:
         """Waits until ``server.stop()`` is called. Never ends for a connection that no server accepted. Nothing is lost if
         it is cancelled."""
         if self._stop is None:
@@ -37,50 +39,49 @@ class Stopping:
         else:
             await self._stop.requested.wait()
 
-    def is_requested(self):
+    def is_requested(self) -> bool:
         """Whether ``server.stop()`` was called."""
         return self._stop is not None and self._stop.deadline is not None
 
-    def time_left(self):
+    def time_left(self) -> float | None:
         """How many seconds this connection has until it is cut off, or ``None`` if its server is not being stopped."""
-        return self._stop.time_left() if self.is_requested() else None
+        return None if self._stop is None else self._stop.time_left()
 
 
 class Stop:
     """The stop of one server: not asked for, or how far it is."""
 
-    def __init__(self, clients):
+    def __init__(self, clients: Any) -> None:
         self._clients = clients
         self.requested = asyncio.Event()
         #: When the rest is cut off, by the loop's clock; ``None`` until a stop is asked for.
-        self.deadline = None
+        self.deadline: float | None = None
         self._ends_silent = False
         self._cuts_off = False
-        self._timers = {}
-        self._over = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._has_settled = False
+        self._over: asyncio.Future[None] | None = None
         self._counts = {"finished": 0, "idle": 0, "aborted": 0}
 
-    async def run(self, within):
-        self.begin(within)
+    async def run(self, within: float) -> Stopped:
         # Who gives up waiting leaves the stop going on.
-        await asyncio.shield(self._over)
+        await asyncio.shield(self.begin(within))
         return Stopped(**self._counts)
 
-    def begin(self, within):
-        """Everything that happens at once; the rest is left to timers."""
+    def begin(self, within: float) -> asyncio.Future[None]:
+        """Everything that happens at once; the rest is left to timers. Returns what is done when the stop is over."""
         loop = self._clients.loop
         within = min(max(within, 0), _FAR_FUTURE)
         is_first = self._over is None
-        if is_first:
-            self._over = loop.create_future()
+        over = self._over = self._over or loop.create_future()
         self._clients.close_server()
         deadline = loop.time() + within
         is_nearer = self.deadline is None or deadline < self.deadline
         if is_nearer:
             self.deadline = deadline
         self.requested.set()
-        if self._over.done() or self._cuts_off:
-            return
+        if over.done() or self._cuts_off:
+            return over
         if is_nearer:
             self._at("deadline", deadline, self._cut_off)
         if within == 0:
@@ -94,49 +95,51 @@ class Stop:
         if is_first:
             # What the loop has accepted and not handed over comes within these turns.
             self._settle(3)
+        return over
 
-    def joins(self, served):
+    def joins(self, served: Any) -> bool:
         """A connection that was being accepted when the stop began. Returns whether it is served."""
         if self.deadline is None:
             return True
-        if self._cuts_off or self._over.done():
+        if self._cuts_off or self._is_over():
             return False
         if self._clients.ends_idle:
             served.tell_when_it_waits()
         return True
 
-    def ended(self, served):
+    def ended(self, served: Any) -> None:
         """A connection is over."""
-        if self._over is not None and not self._over.done():
+        if self.deadline is not None and not self._is_over():
             self._counts[served.stop_end or "finished"] += 1
             self._look_whether_over()
 
-    def ends(self, talk):
+    def ends(self, talk: str | None) -> bool:
         """Whether a connection ends of which this passed last."""
         return talk == "answered" or (talk == "silent" and self._ends_silent)
 
-    def time_left(self):
-        return max(self.deadline - self._clients.loop.time(), 0.0)
+    def time_left(self) -> float | None:
+        return None if self.deadline is None else max(self.deadline - self._clients.loop.time(), 0.0)
 
-    def _at(self, name, time, callback):
+    def _is_over(self) -> bool:
+        return self._over is not None and self._over.done()
+
+    def _at(self, name: str, time: float, callback: Callable[[], None]) -> None:
         if name in self._timers:
             self._timers[name].cancel()
         self._timers[name] = self._clients.loop.call_at(time, callback)
 
-    def _settle(self, turns):
+    def _settle(self, turns: int) -> None:
         if turns:
             self._clients.loop.call_soon(self._settle, turns - 1)
         else:
             self._has_settled = True
             self._look_whether_over()
 
-    _has_settled = False
-
-    def _look_whether_over(self):
-        if self._has_settled and not self._clients.living and not self._over.done():
+    def _look_whether_over(self) -> None:
+        if self._has_settled and not self._clients.living and not self._is_over():
             self._finish()
 
-    def _sweep(self):
+    def _sweep(self) -> None:
         """Looks for connections that have become idle without a read that began to wait: another task has answered, or the
         peer has taken the last of it."""
         loop = self._clients.loop
@@ -146,14 +149,14 @@ class Stop:
         now = loop.time()
         self._at("sweep", now + max(_SWEEP, 10 * (now - began)), self._sweep)
 
-    def _end_silent(self):
+    def _end_silent(self) -> None:
         self._ends_silent = True
         if self._clients.ends_idle:
             for served in list(self._clients.living):
                 served.end_handshake()
                 served.end_if_idle()
 
-    def _cut_off(self):
+    def _cut_off(self) -> None:
         if self._cuts_off:
             return
         self._cuts_off = True
@@ -163,33 +166,35 @@ class Stop:
             served.cut_off()
         self._clients.abort_handshakes()
 
-    def _give_up(self):
+    def _give_up(self) -> None:
         """A handler has refused to be cancelled, and nobody waits for it any more."""
         for served in list(self._clients.living):
             served.forget()
         self._finish()
 
-    def _finish(self):
+    def _finish(self) -> None:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        if not self._over.done():
+        if self._over is not None and not self._over.done():
             self._over.set_result(None)
 
 
-async def serve_until_terminated(server, clients, within):
+async def serve_until_terminated(
+    server: asyncio.AbstractServer, clients: Any, within: float
+) -> tuple[signal.Signals | None, Stopped]:
     """``server.serve_until_terminated()``."""
     loop = clients.loop
     woken = asyncio.Event()
-    first = []
+    first: list[signal.Signals] = []
 
-    def terminate(number):
+    def terminate(number: signal.Signals) -> None:
         if first or clients.stop.deadline is not None:
             clients.stop.begin(0)
         first.append(number)
         woken.set()
 
-    before = {}
+    before: dict[signal.Signals, Any] = {}
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             handler = signal.getsignal(number)
