@@ -71,7 +71,7 @@ class AcceptingServer(Server):
         self._start()
 
     def _start(self):
-        if self._clients.is_closed:
+        if self._streams.is_closed:
             raise RuntimeError(f"server {self!r} is closed")
         if self._listeners:
             return
@@ -97,7 +97,7 @@ class AcceptingServer(Server):
             self._serving_forever = None
 
     def close(self):
-        if self._clients.is_closed:
+        if self._streams.is_closed:
             return
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
@@ -106,11 +106,11 @@ class AcceptingServer(Server):
         self._refused.close_all()
         if self._serving_forever is not None and not self._serving_forever.done():
             self._serving_forever.cancel()
-        self._clients.closed()
+        self._streams.closed()
 
     async def wait_closed(self):
         """Waits until the server is closed and no connection is left."""
-        await self._clients.wait_over()
+        await self._streams.wait_over()
 
     def arrives(self, sock, address):
         """Someone was accepted."""
@@ -118,13 +118,13 @@ class AcceptingServer(Server):
         if sock.proto == 0 and sock.family in (socket.AF_INET, socket.AF_INET6):
             # Of a listening socket that was made without a number: the stock loop does not see that it is TCP.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        counters = self._clients.counters
+        counters = self._streams.counters
         permit = self._admission.admit(address)
         if isinstance(permit, str):
             setattr(counters, permit, getattr(counters, permit) + 1)
             self._refuse(sock)
             return
-        served = Served(self._clients, permit)
+        served = Served(self._streams, permit)
         task = self._loop.create_task(self._connect(sock, served))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -141,12 +141,12 @@ class AcceptingServer(Server):
 
     async def _connect(self, sock, served):
         """Makes the transport, over TLS when the handshake is done."""
-        counters = self._clients.counters
+        counters = self._streams.counters
         is_tls = bool(self._tls.get("ssl"))
         protocols = []
 
         def factory():
-            protocols.append(self._clients.protocol(served))
+            protocols.append(self._streams.protocol(served))
             return protocols[0]
 
         counters.handshakes += is_tls
@@ -205,7 +205,7 @@ class _Listener:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                self._server._clients.counters.accept_errors += 1
+                self._server._streams.counters.accept_errors += 1
                 if error.errno in _PEERS_DOING:
                     continue
                 self._fail(error)
@@ -217,7 +217,7 @@ class _Listener:
         """Accepting pauses. One report an outage: at the limit every connection that ends lets one in before accepting fails
         again, so it is over only after a time without failures."""
         now = self._loop.time()
-        self._server._clients.counters.accept_pauses += 1
+        self._server._streams.counters.accept_pauses += 1
         self._loop.remove_reader(self._sock.fileno())
         self._timer = self._loop.call_later(self._pause, self._listen)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)

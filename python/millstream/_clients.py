@@ -47,19 +47,13 @@ class Clients:
         return protocol
 
     def of(self, server):
-        """The server, with what asyncio's lack. (``close_clients`` and ``abort_clients`` of CPython 3.13 know nothing of what
-        was written and not sent.)"""
+        """The loop's server, with what asyncio's lack: of a subclass where that can be, else in a server of ours."""
         try:
-            server.close_clients = self.close
-        except AttributeError:
+            server.__class__ = _class_with_methods(type(server))
+        except TypeError:
             return Server(server, self)
-        server.abort_clients = self.abort
-        # Not the server itself: it would refer to itself.
-        self._server = weakref.ref(server)
-        server.close = functools.partial(_close, self._server, self)
-        server.stats = self.stats
-        server.stop = self.stop.run
-        server.serve_until_terminated = functools.partial(_serve_until_terminated, self._server, self)
+        server._streams = self
+        self.belongs_to(server)
         return server
 
     def belongs_to(self, server):
@@ -86,9 +80,10 @@ class Clients:
     def abort_handshakes(self):
         """Those that only the loop's server knows, where it can."""
         server = self._server and self._server()
-        abort = getattr(type(server), "abort_clients", None)
-        if abort is not None:
-            abort(server)
+        if server is not None and not isinstance(server, _Held):
+            abort = getattr(super(Methods, server), "abort_clients", None)
+            if abort is not None:
+                abort()
 
     def stats(self):
         """The counters as they are now."""
@@ -159,48 +154,51 @@ def _abort_at_once(reader, writer):
     writer.abort()
 
 
-def _close(server, clients):
-    """``close`` of a server that the loop made."""
-    server = server()
-    type(server).close(server)
-    clients.closed()
+class Methods:
+    """What asyncio's servers lack. (``close_clients`` and ``abort_clients`` of CPython 3.13 know nothing of what was written and
+    not sent.)"""
 
+    __slots__ = ()
 
-async def _serve_until_terminated(server, clients, within):
-    return await serve_until_terminated(server(), clients, within)
-
-
-class Server(asyncio.AbstractServer):
-    """A server whose class takes no further methods, with those that asyncio's lack."""
-
-    def __init__(self, server, clients):
-        self._server = server
-        self._clients = clients
-        clients.belongs_to(self)
+    def close(self):
+        super().close()
+        self._streams.closed()
 
     def close_clients(self):
         """Close all existing incoming client connections."""
-        self._clients.close()
+        self._streams.close()
 
     def abort_clients(self):
         """Close all existing incoming client connections immediately."""
-        self._clients.abort()
+        self._streams.abort()
 
     def stats(self):
         """The counters as they are now."""
-        return self._clients.stats()
+        return self._streams.stats()
 
     async def stop(self, within):
         """Stops gracefully within so many seconds."""
-        return await self._clients.stop.run(within)
+        return await self._streams.stop.run(within)
 
     async def serve_until_terminated(self, within):
         """Serves until SIGTERM or SIGINT, then stops within so many seconds."""
-        return await serve_until_terminated(self, self._clients, within)
+        return await serve_until_terminated(self, self._streams, within)
+
+
+@functools.cache
+def _class_with_methods(base):
+    """A server's class with these methods, under its name."""
+    return type(base.__name__, (Methods, base), {"__module__": base.__module__, "__qualname__": base.__qualname__})
+
+
+class _Held(asyncio.AbstractServer):
+    """Does what the server does that it holds."""
+
+    def __init__(self, server):
+        self._server = server
 
     def close(self):
         self._server.close()
-        self._clients.closed()
 
     async def wait_closed(self):
         await self._server.wait_closed()
@@ -219,3 +217,12 @@ class Server(asyncio.AbstractServer):
 
     def __getattr__(self, name):
         return getattr(self._server, name)
+
+
+class Server(Methods, _Held):
+    """A server whose class takes no further methods, with those that asyncio's lack."""
+
+    def __init__(self, server, clients):
+        super().__init__(server)
+        self._streams = clients
+        clients.belongs_to(self)
