@@ -377,15 +377,16 @@ def test_of_several_stops_the_earliest_deadline_counts_and_all_return_the_same(r
     run(main())
 
 
-@kinds
-def test_a_connection_that_is_being_accepted_when_the_stop_begins_is_served(run, options):
+def test_a_connection_that_is_being_accepted_when_the_stop_begins_is_served(run):
     async def main():
-        server, address = await serve(**options)
+        # The stock loop's own server drops it, as its `close` always does.
+        server, address = await serve(max_connections=1000)
         client = plain(address)
         client.send(b"ping\n")
         end = asyncio.ensure_future(to_the_end(client))
         # Up to the turn in which it is accepted, and not to the one in which its handler is called.
-        while not server.stats().connections and len(asyncio.all_tasks()) < 4:
+        tasks = len(asyncio.all_tasks())
+        while not server.stats().connections and len(asyncio.all_tasks()) == tasks:
             await turns(1)
         stopped = await server.stop(5)
         assert numbers(stopped) == (0, 1, 0)
