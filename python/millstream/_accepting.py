@@ -125,10 +125,11 @@ class AcceptingServer(Server):
             self._refuse(sock)
             return
         served = Served(self._streams, permit)
+        served.opens()
         task = self._loop.create_task(self._connect(sock, served))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        served.opens(task)
+        served.connects(task)
 
     def _refuse(self, sock):
         """Says farewell, as much of it as fits into an empty buffer, and closes."""

@@ -33,13 +33,17 @@ class Served:
 
     # What happens to it.
 
-    def opens(self, handshake=None):
+    def opens(self):
         """It is accepted. Returns whether it is wanted."""
         if self._is_open:
-            return True
+            return self.stop_end is None
         self._is_open = True
-        self._handshake = handshake
         return self._clients.joins(self)
+
+    def connects(self, task):
+        """Its transport is being made, in this task."""
+        if not task.done():
+            self._handshake = task
 
     def connected(self, protocol, transport):
         """It is established. Returns whether it is wanted: its handler is called next."""

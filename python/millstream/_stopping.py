@@ -24,7 +24,31 @@ class Stopped:
 
 class Stopping:
     """Whether the server of a connection is being stopped; made by ``reader.stopping()`` and ``writer.stopping()``. It
-    outlives its connection."""
+    outlives its connection.
+
+    >>> import asyncio, millstream
+    >>> async def tick(reader, writer):
+    ...     stopping = writer.stopping()
+    ...     while not stopping.is_requested():
+    ...         writer.write(b"tick\\n")
+    ...         try:
+    ...             await asyncio.wait_for(stopping.requested(), timeout=60)
+    ...         except asyncio.TimeoutError:
+    ...             pass
+    ...     writer.write(b"goodbye\\n")
+    ...     await writer.aclose()
+    >>> async def main():
+    ...     server = await millstream.start_server(tick, "127.0.0.1", 0)
+    ...     reader, writer = await millstream.open_connection(*server.sockets[0].getsockname())
+    ...     print(await reader.readline())
+    ...     print(await server.stop(5))
+    ...     print(await reader.readline())
+    ...     await writer.aclose()
+    >>> asyncio.run(main())
+    b'tick\\n'
+    Stopped(finished=1, idle=0, aborted=0)
+    b'goodbye\\n'
+    """
 
     __slots__ = ("_stop",)
 
