@@ -7,6 +7,8 @@ library in the process that uses asyncio's streams runs on these.
 import sys
 
 from ._install import install, is_installed, uninstall
+from ._stats import ServerStats
+from ._stopping import Stopped, Stopping
 from .streams import (
     FlowControlMixin,
     StreamReader,
@@ -18,6 +20,9 @@ from .streams import (
 
 __all__ = [
     "FlowControlMixin",
+    "ServerStats",
+    "Stopped",
+    "Stopping",
     "StreamReader",
     "StreamReaderProtocol",
     "StreamWriter",

@@ -11,7 +11,7 @@ from typing_extensions import Self, disjoint_base
 
 _T_co = TypeVar("_T_co", covariant=True)
 
-__all__ = ["Link", "Outbox", "ProtocolBase", "ReaderBase", "Read", "Ready", "BufferView", "WriterBase"]
+__all__ = ["Link", "Outbox", "ProtocolBase", "ReaderBase", "Read", "Ready", "BufferView", "Watch", "WriterBase"]
 
 @final
 class Read(Coroutine[Any, Any, _T_co], Generic[_T_co]):
@@ -169,6 +169,22 @@ class Outbox:
     """What was written and not sent."""
 
     def __new__(cls, transport: Any, event_loop: AbstractEventLoop, link: Link) -> Self: ...
+
+@final
+class Watch:
+    """The deadlines of one connection: the watchdog of the core. Time is the loop's."""
+
+    def __new__(
+        cls,
+        now: float,
+        *,
+        item_deadline: float | None = None,
+        idle_timeout: float | None = None,
+        min_receive_rate: tuple[int, float] | None = None,
+        write_progress_timeout: float | None = None,
+    ) -> Self: ...
+    def first_look(self) -> float: ...
+    def look(self, now: float, reader: ReaderBase, buffered: int) -> tuple[float, tuple[str, str] | None]: ...
 
 @final
 class Link:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import socket
 import sys
 import warnings
@@ -16,7 +17,11 @@ from asyncio import coroutines, events, format_helpers
 from asyncio.log import logger
 
 from . import _core
+from ._accepting import start_accepting
 from ._clients import Clients
+from ._deadlines import Watching
+from ._options import ServerOptions, take_deadlines
+from ._stopping import Stopping
 
 __all__ = [
     "FlowControlMixin",
@@ -128,6 +133,9 @@ class StreamReaderProtocol(_core.ProtocolBase, FlowControlMixin, asyncio.Protoco
     """Between a transport and a ``StreamReader``. Transports that can receive into its buffer do."""
 
     _source_traceback = None
+    #: What the server knows that accepted the connection, and who watches the deadlines.
+    _served = None
+    _watching = None
 
     def __init__(self, stream_reader, client_connected_cb=None, loop=None):
         FlowControlMixin.__init__(self, loop=loop)
@@ -179,6 +187,10 @@ class StreamReaderProtocol(_core.ProtocolBase, FlowControlMixin, asyncio.Protoco
         if reader is not None:
             reader.set_transport(transport)
         self._over_ssl = transport.get_extra_info("sslcontext") is not None
+        served = self._served
+        if served is not None and not served.connected(self, transport):
+            transport.abort()
+            return
         if self._client_connected_cb is not None:
             writer = StreamWriter(transport, self, reader, self._loop)
             try:
@@ -189,18 +201,24 @@ class StreamReaderProtocol(_core.ProtocolBase, FlowControlMixin, asyncio.Protoco
                 return
             if coroutines.iscoroutine(result):
                 self._task = self._loop.create_task(result)
+                if served is not None:
+                    served.handled(self._task)
                 self._task.add_done_callback(lambda task: self._task_done(task, transport))
             self._strong_reader = None
 
     def _task_done(self, task, transport):
         if task.cancelled():
             transport.close()
-            return
-        exc = task.exception()
-        if exc is not None:
-            self._report(exc, transport)
+        else:
+            exc = task.exception()
+            if exc is not None:
+                self._report(exc, transport)
+        if self._served is not None:
+            self._served.handler_ended()
 
     def _report(self, exc, transport):
+        if self._served is not None:
+            self._served.handler_failed()
         self._loop.call_exception_handler(
             {
                 "message": "Unhandled exception in client_connected_cb",
@@ -211,6 +229,10 @@ class StreamReaderProtocol(_core.ProtocolBase, FlowControlMixin, asyncio.Protoco
         transport.close()
 
     def connection_lost(self, exc):
+        watching = self._watching
+        if watching is not None:
+            watching.end()
+            exc = watching.failure or exc
         reader = self._stream_reader
         if reader is not None:
             if exc is None:
@@ -228,7 +250,9 @@ class StreamReaderProtocol(_core.ProtocolBase, FlowControlMixin, asyncio.Protoco
         self._set_reader(None, False)
         self._stream_writer = None
         self._task = None
-        self._transport = None
+        transport, self._transport = self._transport, None
+        if self._served is not None:
+            self._served.lost(transport, exc)
 
     def eof_received(self):
         reader = self._stream_reader
@@ -332,6 +356,10 @@ class StreamWriter(_core.WriterBase):
 
     def get_extra_info(self, name, default=None):
         return self._transport.get_extra_info(name, default)
+
+    def stopping(self):
+        """A token that tells when the server which accepted this connection is being stopped."""
+        return _stopping_of(getattr(self._protocol, "_served", None))
 
     async def _drain(self):
         """``drain()`` when there is something to wait for, or to report."""
@@ -451,6 +479,10 @@ class StreamReader(_core.ReaderBase):
             info.append("paused")
         return "<{}>".format(" ".join(info))
 
+    def stopping(self):
+        """A token that tells when the server which accepted this connection is being stopped."""
+        return _stopping_of(self._served)
+
     async def _wait_for_data(self, func_name):
         """Wait until feed_data() or feed_eof() is called, for subclasses that read the buffer themselves."""
         if self._waiter is not None:
@@ -466,24 +498,97 @@ class StreamReader(_core.ReaderBase):
             self._waiter = None
 
 
+def _stopping_of(served):
+    return Stopping(None if served is None else served.stop)
+
+
+def _watch(protocol, reader, deadlines):
+    """Watches a connection that was opened, if it has deadlines."""
+    if deadlines:
+        protocol._watching = Watching(protocol, reader, deadlines)
+
+
 def _pair(limit, loop):
     reader = StreamReader(limit=limit, loop=loop)
     return reader, StreamReaderProtocol(reader, loop=loop)
 
 
 async def open_connection(host=None, port=None, *, limit=_DEFAULT_LIMIT, **kwds):
-    """A wrapper for create_connection() returning a (reader, writer) pair."""
+    """A wrapper for create_connection() returning a (reader, writer) pair. It takes the deadlines of ``start_server`` too."""
+    deadlines = take_deadlines(kwds)
     loop = events.get_running_loop()
     reader, protocol = _pair(limit, loop)
     transport, _ = await loop.create_connection(lambda: protocol, host, port, **kwds)
+    _watch(protocol, reader, deadlines)
     return reader, StreamWriter(transport, protocol, reader, loop)
 
 
 async def start_server(client_connected_cb, host=None, port=None, *, limit=_DEFAULT_LIMIT, **kwds):
-    """Start a socket server, call back for each client connected."""
+    """Start a socket server, call back for each client connected.
+
+    Beyond asyncio's keywords there are these, all off by default. A server that is given any of them accepts its connections
+    itself, on every loop alike.
+
+    ``max_connections``: how many connections there may be at once, over all listeners together. One counts from before it is
+    accepted until its handler has ended and it is closed.
+
+    ``when_full``: ``"wait"``, the default, leaves those above in the kernel's backlog, which pushes back on them;
+    ``"refuse"`` accepts and closes them at once.
+
+    ``max_connections_per_peer``: how many one IPv4 address or one IPv6 network of 64 bits may have. One more is refused.
+
+    ``farewell``: the bytes that a refused peer is sent, except over TLS. It is never reset: what it sends is read and dropped,
+    for a second at most, by at most 256 refused ones at once.
+
+    ``end_idle_on_stop``: whether ``server.stop()`` ends idle connections (true by default).
+
+    ``item_deadline``: how many seconds one item, which is what one read asks for, may take once the peer has begun it.
+
+    ``idle_timeout``: how many seconds nothing may be received and nothing sent while a read waits.
+
+    ``min_receive_rate``: ``(bytes_per_second, seconds)``, how fast an item has to come that was begun, on average over each
+    such time.
+
+    ``write_progress_timeout``: how many seconds the peer may take none of what is queued for it.
+
+    When a deadline passes, at most a quarter of it late, the connection ends: what had arrived can be read, then reads, drains
+    and ``wait_closed()`` raise ``TimeoutError`` with the numbers. An idle peer sees an end, any other a reset. The peer is
+    never blamed while the program does not read.
+
+    >>> import asyncio, millstream
+    >>> async def echo(reader, writer):
+    ...     async with writer:
+    ...         async for line in reader:
+    ...             writer.write(line)
+    ...             await writer.drain()
+    >>> async def main():
+    ...     server = await millstream.start_server(
+    ...         echo, "127.0.0.1", 0, max_connections=1, when_full="refuse", farewell=b"421 try later", idle_timeout=75
+    ...     )
+    ...     address = server.sockets[0].getsockname()
+    ...     reader, writer = await millstream.open_connection(*address)
+    ...     writer.write(b"ping\\n")
+    ...     print(await reader.readline())
+    ...     second, other = await millstream.open_connection(*address)
+    ...     print(await second.read(), server.stats().refused_full)
+    ...     await other.aclose()
+    ...     stop = asyncio.create_task(server.stop(10))
+    ...     print(await reader.read())
+    ...     await writer.aclose()
+    ...     print(await stop)
+    >>> asyncio.run(main())
+    b'ping\\n'
+    b'421 try later' 1
+    b''
+    Stopped(finished=0, idle=1, aborted=0)
+    """
+    options = ServerOptions.take(kwds)
     loop = events.get_running_loop()
-    clients = Clients(limit, loop, client_connected_cb)
-    return clients.of(await loop.create_server(clients.protocol, host, port, **kwds))
+    clients = Clients(limit, loop, client_connected_cb, options)
+    create = functools.partial(loop.create_server, clients.protocol, host, port)
+    if options is not None:
+        return await start_accepting(clients, options, create, kwds)
+    return clients.of(await create(**kwds))
 
 
 if hasattr(socket, "AF_UNIX"):
@@ -491,13 +596,19 @@ if hasattr(socket, "AF_UNIX"):
 
     async def open_unix_connection(path=None, *, limit=_DEFAULT_LIMIT, **kwds):
         """Similar to `open_connection` but works with UNIX Domain Sockets."""
+        deadlines = take_deadlines(kwds)
         loop = events.get_running_loop()
         reader, protocol = _pair(limit, loop)
         transport, _ = await loop.create_unix_connection(lambda: protocol, path, **kwds)
+        _watch(protocol, reader, deadlines)
         return reader, StreamWriter(transport, protocol, reader, loop)
 
     async def start_unix_server(client_connected_cb, path=None, *, limit=_DEFAULT_LIMIT, **kwds):
-        """Similar to `start_server` but works with UNIX Domain Sockets."""
+        """Similar to `start_server` but works with UNIX Domain Sockets, whose peers are not counted one by one."""
+        options = ServerOptions.take(kwds)
         loop = events.get_running_loop()
-        clients = Clients(limit, loop, client_connected_cb)
-        return clients.of(await loop.create_unix_server(clients.protocol, path, **kwds))
+        clients = Clients(limit, loop, client_connected_cb, options)
+        create = functools.partial(loop.create_unix_server, clients.protocol, path)
+        if options is not None:
+            return await start_accepting(clients, options, create, kwds)
+        return clients.of(await create(**kwds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import ssl
 import sys
 
@@ -59,6 +60,40 @@ async def reads(reader: millstream.StreamReader) -> None:
     assert_type(reader.buffered, int)
     assert_type(reader.at_eof(), bool)
     assert_type(reader.exception(), BaseException | None)
+
+
+async def until_stopped(reader: millstream.StreamReader, writer: millstream.StreamWriter) -> None:
+    stopping = writer.stopping()
+    assert_type(stopping, millstream.Stopping)
+    assert_type(reader.stopping().is_requested(), bool)
+    await stopping.requested()
+    assert_type(stopping.time_left(), float | None)
+
+
+async def fit_for_the_internet() -> None:
+    server = await millstream.start_server(
+        until_stopped,
+        "127.0.0.1",
+        0,
+        max_connections=10_000,
+        max_connections_per_peer=100,
+        when_full="refuse",
+        farewell=b"421 try later\r\n",
+        end_idle_on_stop=False,
+        item_deadline=30,
+        idle_timeout=75.0,
+        min_receive_rate=(500, 30),
+        write_progress_timeout=60,
+    )
+    stats = server.stats()
+    assert_type(stats, millstream.ServerStats)
+    assert_type(stats.refused_full, int)
+    assert_type(stats.passed_deadlines["idle"], int)
+    assert_type(await server.stop(10), millstream.Stopped)
+    number, stopped = await server.serve_until_terminated(30)
+    assert_type(number, signal.Signals | None)
+    assert_type(stopped.aborted, int)
+    await millstream.open_connection("localhost", 1, idle_timeout=75)
 
 
 async def main() -> None:

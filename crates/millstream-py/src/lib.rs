@@ -20,6 +20,7 @@ mod reads;
 mod ready;
 mod scratch;
 mod view;
+mod watch;
 mod writer;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -91,6 +92,8 @@ mod _core {
     use crate::ready::Ready;
     #[pymodule_export]
     use crate::view::BufferView;
+    #[pymodule_export]
+    use crate::watch::Watch;
     #[pymodule_export]
     use crate::writer::WriterBase;
 }

@@ -2,7 +2,7 @@
 
 mod link;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use millstream_core::WriteQueue;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -31,6 +31,21 @@ pub(crate) struct Outbox {
     /// The transport's high watermark when that was last looked at, and whether more than that is queued.
     high_mark: AtomicUsize,
     is_above: AtomicBool,
+    /// Whether what was read last has been answered: see [`Talk`].
+    talk: AtomicU8,
+    /// Bytes that the transport was handed so far.
+    handed_over: AtomicU64,
+}
+
+/// What passed last, for a server that wants to know which of its connections are idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Talk {
+    /// Nothing was ever read.
+    Silent,
+    /// Something was read, and nothing written since.
+    Taken,
+    Answered,
 }
 
 #[derive(Debug)]
@@ -66,6 +81,7 @@ impl Outbox {
             drop(state);
             return this.tell_failure(py);
         }
+        this.note_answered();
         let is_first = std::mem::take(&mut state.fresh);
         // Nor are others surprised who have the transport and write to it, or close it, at any time.
         let now = state.ended
@@ -100,6 +116,7 @@ impl Outbox {
         }
         drop(state);
         this.flush(py)?;
+        this.note_handed_over(data.len());
         this.send(py, object, is_first)
     }
 
@@ -150,6 +167,40 @@ impl Outbox {
         self.flush_in_background(py)
     }
 
+    /// A read has handed something out.
+    #[inline]
+    pub(crate) fn note_taken(&self) {
+        self.talk.store(Talk::Taken as u8, Ordering::Relaxed);
+    }
+
+    /// Something is written.
+    #[inline]
+    fn note_answered(&self) {
+        if self.talk.load(Ordering::Relaxed) == Talk::Taken as u8 {
+            self.talk.store(Talk::Answered as u8, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn talk(&self) -> Talk {
+        match self.talk.load(Ordering::Relaxed) {
+            0 => Talk::Silent,
+            1 => Talk::Taken,
+            _ => Talk::Answered,
+        }
+    }
+
+    /// Nobody counts at the same time: the global lock is held.
+    #[inline]
+    fn note_handed_over(&self, len: usize) {
+        let before = self.handed_over.load(Ordering::Relaxed);
+        self.handed_over.store(before.wrapping_add(len as u64), Ordering::Relaxed);
+    }
+
+    /// How many bytes the transport was handed so far.
+    pub(crate) fn handed_over(&self) -> u64 {
+        self.handed_over.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set_more_to_answer(&self, more: bool) {
         self.more_to_answer.store(more, Ordering::Relaxed);
     }
@@ -172,6 +223,7 @@ impl Outbox {
         // Whoever waits for room waits for the transport's, which has a queue of its own.
         let _ = state.queue.advance(len);
         drop(state);
+        self.note_handed_over(len);
         self.is_above.store(false, Ordering::Relaxed);
         match self.send(py, data.as_any(), false) {
             // Written while there was a connection, and lost with it: as in silence as from a transport's own queue.
@@ -296,6 +348,8 @@ impl Outbox {
             unchecked: AtomicBool::new(false),
             high_mark: AtomicUsize::new(usize::MAX),
             is_above: AtomicBool::new(false),
+            talk: AtomicU8::new(Talk::Silent as u8),
+            handed_over: AtomicU64::new(0),
         }
     }
 

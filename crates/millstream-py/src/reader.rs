@@ -2,7 +2,7 @@
 
 mod methods;
 
-use millstream_core::{Answer, Flow, ReadBuffer};
+use millstream_core::{Answer, Flow, ReadBuffer, Waiting};
 use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -43,6 +43,14 @@ pub(crate) struct State {
     outbox: Option<Py<Outbox>>,
     /// A read that has finished, to be used again.
     pub(crate) spare: Option<Py<Read>>,
+    /// Bytes that came so far.
+    received: u64,
+    /// What the server that accepted this connection knows of it.
+    served: Option<Py<PyAny>>,
+    /// Called whenever a read begins to wait: by a server that is being stopped.
+    on_wait: Option<Py<PyAny>>,
+    /// It was told an end that its peer has not sent: what still comes is dropped.
+    deaf: bool,
 }
 
 /// What has to be told to the transport once the lock is released.
@@ -71,6 +79,10 @@ impl State {
             future_args: None,
             outbox: None,
             spare: None,
+            received: 0,
+            served: None,
+            on_wait: None,
+            deaf: false,
         })
     }
 
@@ -110,7 +122,35 @@ impl State {
     pub(crate) fn tell_writer(&self) {
         if let Some(outbox) = &self.outbox {
             outbox.get().set_more_to_answer(!self.buffer.is_empty());
+            outbox.get().note_taken();
         }
+    }
+
+    /// Bytes that came so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// How many bytes the writer has queued, and how many it has handed to the transport.
+    pub(crate) fn written(&self) -> (usize, u64) {
+        let outbox = self.outbox.as_ref().map(Py::get);
+        outbox.map_or((0, 0), |outbox| (outbox.queued(), outbox.handed_over()))
+    }
+
+    /// The read that waits for the peer.
+    pub(crate) fn waiting(&self) -> Option<Waiting> {
+        if self.waiter.is_none() || self.buffer.is_ended() || self.exception.is_some() {
+            return None;
+        }
+        let held = self.buffer.len();
+        let begun = held > 0 && self.wanted.is_some();
+        Some(Waiting { position: self.received.saturating_sub(held as u64), held, begun })
+    }
+
+    /// What is to be called now that a read waits.
+    #[inline]
+    pub(crate) fn on_wait(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.on_wait.as_ref().map(|on_wait| on_wait.clone_ref(py))
     }
 
     /// Whether anything came since a read looked, found `seen` bytes and had to wait.
@@ -160,6 +200,10 @@ impl State {
     /// Takes bytes in. Runs no Python code; see [`ReaderBase::fed`].
     #[inline]
     pub(crate) fn feed(&mut self, py: Python<'_>, data: &[u8]) -> (Option<Py<PyAny>>, Tell) {
+        if self.deaf {
+            return (None, Tell::Nothing);
+        }
+        self.received += data.len() as u64;
         self.buffer.feed(data);
         // A read of more than the buffer's bound pauses the transport once as well, and resumes it in its own turn: others
         // come first that once. After that it would only cost time.

@@ -9,6 +9,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use expiry::Timer;
 
@@ -244,7 +245,7 @@ impl Read {
         waiting.timer = timer;
         drop(waiting);
         let question = this.job.lock().kind.question();
-        let tell = {
+        let (tell, on_wait) = {
             let mut state = reader.state.lock();
             if state.waiter.is_some() {
                 // Another thread was faster.
@@ -264,10 +265,13 @@ impl Read {
             if is_first {
                 state.gave_way = false;
             }
-            state.flow(py, true)
+            (state.flow(py, true), state.on_wait(py))
         };
         this.waits.store(true, Ordering::Relaxed);
-        if let Err(error) = reader.tell(py, tell) {
+        let told = reader.tell(py, tell).and_then(|()| {
+            on_wait.map_or(Ok(()), |on_wait| call::with_args(on_wait.bind(py), &PyTuple::empty(py)).map(drop))
+        });
+        if let Err(error) = told {
             this.abandon(py)?;
             return Err(error);
         }

@@ -9,6 +9,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyMemoryView, PyTuple};
 
 use super::{ReaderBase, State, throw_into, wake};
 use crate::kind::Kind;
+use crate::outbox::Talk;
 use crate::reads::Read;
 use crate::view::BufferView;
 use crate::{Lock, call};
@@ -98,9 +99,12 @@ impl ReaderBase {
     }
 
     fn feed_data(&self, py: Python<'_>, data: Bound<'_, PyAny>) -> PyResult<()> {
-        if self.state.lock().eof {
+        let state = self.state.lock();
+        if state.eof && !state.deaf {
+            drop(state);
             return Err(PyAssertionError::new_err("feed_data after feed_eof"));
         }
+        drop(state);
         if let Ok(data) = data.cast::<PyBytes>() {
             let data = data.as_bytes();
             return if data.is_empty() { Ok(()) } else { self.received(py, data) };
@@ -168,6 +172,30 @@ impl ReaderBase {
     /// Everything that was written and not sent leaves: someone other than the writer closes the transport.
     fn _flush_writer(&self, py: Python<'_>) -> PyResult<()> {
         self.flush_writer(py)
+    }
+
+    /// Whether the connection is idle as far as this side can tell: "answered" if a read waits, nothing is left to be read
+    /// or sent, and something was written since the last read; "silent" if nothing was ever read; else nothing.
+    fn _idle(&self) -> Option<&'static str> {
+        let state = self.state.lock();
+        let waits = state.waiting().is_some_and(|waiting| waiting.held == 0);
+        let outbox = state.outbox.as_ref().map(Py::get).filter(|outbox| waits && outbox.queued() == 0)?;
+        match outbox.talk() {
+            Talk::Silent => Some("silent"),
+            Talk::Taken => None,
+            Talk::Answered => Some("answered"),
+        }
+    }
+
+    /// Whom to call whenever a read begins to wait.
+    fn _call_on_wait(&self, on_wait: Option<Py<PyAny>>) {
+        let old = std::mem::replace(&mut self.state.lock().on_wait, on_wait);
+        drop(old);
+    }
+
+    /// From here on what comes is dropped.
+    fn _deafen(&self) {
+        self.state.lock().deaf = true;
     }
 
     /// There is no connection any more: what is written goes to the transport as it comes, which knows what that means.
@@ -244,6 +272,17 @@ impl ReaderBase {
         // Less than one counts as one.
         self.state.lock().buffer.set_limit(usize::try_from(limit).unwrap_or(0));
         Ok(())
+    }
+
+    #[getter]
+    fn _served(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.lock().served.as_ref().map(|served| served.clone_ref(py))
+    }
+
+    #[setter(_served)]
+    fn set_served(&self, served: Option<Py<PyAny>>) {
+        let old = std::mem::replace(&mut self.state.lock().served, served);
+        drop(old);
     }
 
     #[getter]
@@ -331,6 +370,8 @@ impl ReaderBase {
         }
         visit.call(&state.future_args)?;
         visit.call(&state.outbox)?;
+        visit.call(&state.served)?;
+        visit.call(&state.on_wait)?;
         visit.call(&state.spare)
     }
 
@@ -345,6 +386,8 @@ impl ReaderBase {
             state.future_args.take(),
             state.outbox.take(),
             state.spare.take(),
+            state.served.take(),
+            state.on_wait.take(),
         );
         drop(state);
         drop(old);

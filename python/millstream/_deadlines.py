@@ -1,0 +1,70 @@
+"""The deadlines of a connection: one timer of the loop's, at which the core's watchdog compares counters. Between two looks
+nothing runs, and no read or write looks at a clock."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import weakref
+
+from . import _core
+
+#: How much unsent data the kernel takes from a connection whose writes are watched. Without it, a slow peer looks for long
+#: as if it took nothing.
+_UNSENT = 64 * 1024
+
+
+class Watching:
+    """Watches one connection from when it is established until it is lost."""
+
+    __slots__ = ("_passed", "_protocol", "_reader", "_timer", "_watch", "failure")
+
+    def __init__(self, protocol, reader, deadlines, passed=None):
+        loop = protocol._loop
+        self._protocol = weakref.ref(protocol)
+        self._reader = reader
+        self._passed = passed
+        #: What the connection was cut for.
+        self.failure = None
+        self._watch = _core.Watch(loop.time(), **deadlines)
+        self._timer = loop.call_at(self._watch.first_look(), self._look)
+        if "write_progress_timeout" in deadlines and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock = protocol._transport.get_extra_info("socket")
+            if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
+
+    def end(self):
+        """There is no connection any more."""
+        self._timer.cancel()
+
+    def _look(self):
+        protocol = self._protocol()
+        transport = protocol and protocol._transport
+        if transport is None:
+            return
+        loop = protocol._loop
+        buffered = transport.get_write_buffer_size()
+        following, passed = self._watch.look(loop.time(), self._reader, buffered)
+        if passed is None:
+            self._timer = loop.call_at(following, self._look)
+            return
+        kind, text = passed
+        self.failure = TimeoutError(text)
+        if self._passed is not None:
+            self._passed(kind)
+        self._reader._connection_failed(TimeoutError(text))
+        if kind == "idle" and not buffered:
+            transport.close()
+        else:
+            reset(transport)
+
+
+def reset(transport):
+    """Ends a connection so that its peer does not take what it has for all there is."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except (OSError, ValueError):  # it is closed already
+            pass
+    transport.abort()
