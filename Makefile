@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak faults faults-sweep bench-rust bench-rust-quick bench-tls bench-tls-quick bench-cores bench-python bench-python-quick doc
+.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak faults faults-sweep bench-rust bench-rust-quick bench-tls bench-tls-quick bench-cores bench-python bench-python-quick doc package
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -86,6 +86,9 @@ bench-python: ## asyncio's streams and these, on the stock loop and uvloop; abou
 
 bench-python-quick: ## the same in two minutes, too short to judge by
 	.ci/bench-python --quick
+
+package: ## what would be published, into target/package and target/wheels, and the proof that it is fit (STEPS="crates wheels ...")
+	.ci/package $(STEPS)
 
 doc: ## the documentation, in target/doc
 	$(CARGO) doc --workspace --exclude millstream-py --no-deps

@@ -25,6 +25,8 @@
 //! 4. **End and failure come behind the bytes.** Report them with [`ReadBuffer::feed_eof`] and [`ReadBuffer::fail`];
 //!    the buffer delivers what arrived before.
 
+// Says at each item which feature it needs, where the documentation is built by a nightly.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // Programs print; libraries do not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 

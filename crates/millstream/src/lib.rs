@@ -71,6 +71,8 @@
 //! Errors are one enum per operation, each value in one [`ErrorClass`]; all turn into [`Error`] and into
 //! [`std::io::Error`] by `?`. For tests there are an in-memory pair and a scripted peer in [`testing`].
 #![cfg(unix)]
+// Says at each item which feature it needs, where the documentation is built by a nightly.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // Programs print; libraries do not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -152,7 +154,7 @@ pub use stopping::Stopping;
 pub use streams::from_io;
 pub use writer::StreamWriter;
 
-/// The README's program is compiled with the documentation tests.
+/// The README's program is compiled with the documentation tests; `tests/readme.rs` holds the repository's README to it.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;
