@@ -112,9 +112,14 @@ impl<W: Wire> Clients<W> {
 }
 
 impl<W: Wire> Client<W> {
+    /// Sends until there is no more room, which is when the next event says that there is some.
     fn send(&mut self) -> Result<()> {
-        if self.sent < self.batch.len() || self.wire.holds_back() {
-            self.sent += self.wire.send(&self.batch[self.sent..])?;
+        while self.sent < self.batch.len() || self.wire.holds_back() {
+            let sent = self.wire.send(&self.batch[self.sent..])?;
+            self.sent += sent;
+            if sent == 0 {
+                break;
+            }
         }
         Ok(())
     }

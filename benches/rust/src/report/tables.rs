@@ -107,7 +107,7 @@ fn losses(text: &mut String, record: &Record) {
             if ratio.is_some_and(|ratio| ratio.median > NOISE) {
                 let what = if row.memory { "memory" } else { "CPU" };
                 let who = format!("{ours} / {theirs}");
-                rows.push([format!("{}: {what} a {}", row.name, row.unit), who, cell(ratio, 1.0)]);
+                rows.push([format!("{}: {what} for each {}", row.name, row.unit), who, cell(ratio, 1.0)]);
             }
         }
     }
@@ -142,7 +142,8 @@ fn table(text: &mut String, record: &Record, row: &RowRecord, charts: Option<&st
         return;
     }
     let cpu = format!("CPU us a {}", row.unit);
-    let rate = format!("k {}s/s", row.unit);
+    let (rate, rate_scale) =
+        if row.unit == "MiB" { ("MiB/s".to_owned(), 1.0) } else { (format!("k {}s/s", row.unit), 1e-3) };
     head(
         text,
         &texts([
@@ -164,7 +165,7 @@ fn table(text: &mut String, record: &Record, row: &RowRecord, charts: Option<&st
                 server.to_owned(),
                 cell(of(figures::cpu), 1e-3),
                 against(figures::cpu),
-                cell(of(figures::rate), 1e-3),
+                cell(of(figures::rate), rate_scale),
                 against(figures::rate),
                 latency(|_, sample| sample.p50_ns as f64),
                 latency(|_, sample| sample.p99_ns as f64),
@@ -200,7 +201,7 @@ mod tests {
     #[test]
     fn a_loss_is_said_and_a_missed_bar_is_marked() {
         let text = render(&record(&[("epoll", &[100, 100]), ("millstream", &[110, 120])]), None);
-        assert!(text.contains("| lines-100: CPU a request | millstream / epoll | 1.15 [1.10..1.20] |"), "{text}");
+        assert!(text.contains("| lines-100: CPU for each request | millstream / epoll | 1.15 [1.10..1.20] |"), "{text}");
         assert!(text.contains("**not reached**"), "{text}");
     }
 
