@@ -24,7 +24,8 @@ impl Server {
         let mut server = Self { name: name.to_owned(), child, port: 0 };
         let mut line = String::new();
         BufReader::new(stdout.ok_or("no pipe")?).read_line(&mut line)?;
-        server.port = line.trim().parse().map_err(|_| format!("{name} says `{}`, not a port", line.trim()))?;
+        server.port =
+            line.trim().parse().map_err(|_| format!("{name} says `{}`, not a port", line.trim()))?;
         Ok(server)
     }
 

@@ -63,7 +63,8 @@ pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
 impl Comparison {
     fn from_args(args: &mut Args) -> Result<Self> {
         let quick = args.flag("--quick");
-        let (rounds, window_ms, warm_ms, bulk_mib) = if quick { (2, 60, 20, 64) } else { (15, 400, 100, 1024) };
+        let (rounds, window_ms, warm_ms, bulk_mib) =
+            if quick { (2, 60, 20, 64) } else { (15, 400, 100, 1024) };
         let python = args.value::<PathBuf>("--python")?;
         let script = args.value_or("--serve-py", PathBuf::from("python/bench/serve.py"))?;
         let face = |face: Face| face == Face::Rust || python.is_some();
@@ -120,7 +121,12 @@ impl Comparison {
                     }
                 }
             }
-            eprintln!("round {} of {}: {:.0} s", round + 1, self.effort.rounds, start.elapsed().as_secs_f64());
+            eprintln!(
+                "round {} of {}: {:.0} s",
+                round + 1,
+                self.effort.rounds,
+                start.elapsed().as_secs_f64()
+            );
         }
     }
 
@@ -222,7 +228,9 @@ fn chosen<T>(
     allowed: impl Fn(&T) -> bool,
 ) -> Result<Vec<&'static T>> {
     let Some(names) = names else { return Ok(table.iter().filter(|entry| allowed(entry)).collect()) };
-    let meant = |entry: &T, name: &str| name_of(entry) == name || (name.ends_with('-') && name_of(entry).starts_with(name));
+    let meant = |entry: &T, name: &str| {
+        name_of(entry) == name || (name.ends_with('-') && name_of(entry).starts_with(name))
+    };
     if let Some(unknown) = names.iter().find(|name| !table.iter().any(|entry| meant(entry, name))) {
         return Err(format!("`{unknown}` is none of those known").into());
     }

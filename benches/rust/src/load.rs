@@ -64,7 +64,8 @@ impl FromStr for Outcome {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        let &[units, wall_ns, cpu_ns, waited_ns, p50_ns, p99_ns, memory, p999_ns, load_ns] = numbers.as_slice()
+        let &[units, wall_ns, cpu_ns, waited_ns, p50_ns, p99_ns, memory, p999_ns, load_ns] =
+            numbers.as_slice()
         else {
             return Err(format!("not an outcome: {text:?}"));
         };

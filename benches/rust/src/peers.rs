@@ -120,7 +120,8 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
     let name = args.word().unwrap_or_default();
     process::pin(args.value("--core")?)?;
     args.finish()?;
-    let peer = PEERS.iter().chain(MORE).find(|peer| peer.name == name).ok_or_else(|| format!("no peer `{name}`"))?;
+    let peer =
+        PEERS.iter().chain(MORE).find(|peer| peer.name == name).ok_or_else(|| format!("no peer `{name}`"))?;
     end_with_parent()?;
     process::raise_descriptor_limit()?;
     Ok((peer.serve)()?)

@@ -72,7 +72,9 @@ pub(crate) fn place(name: &str) -> usize {
 /// Which of these servers are set side by side to say where we lose: ours beside all others; on asyncio's own loop
 /// only beside asyncio's own streams, because a loop's speed is not the streams'.
 pub(crate) fn rivals<'a>(names: &[&'a str]) -> Vec<(&'a str, &'a str)> {
-    let ours = names.iter().filter(|name| matches!(**name, "millstream" | "millstream/asyncio" | "millstream/uvloop"));
+    let ours = names
+        .iter()
+        .filter(|name| matches!(**name, "millstream" | "millstream/asyncio" | "millstream/uvloop"));
     let pairs = ours.flat_map(|ours| {
         let rival = move |theirs: &&&str| {
             !theirs.starts_with("millstream") && (*ours != "millstream/asyncio" || **theirs == "asyncio")

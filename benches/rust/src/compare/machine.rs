@@ -23,7 +23,16 @@ pub(crate) struct Machine {
 
 /// Crates whose version is worth a word.
 const CRATES: &[&str] = &[
-    "millstream", "tokio", "tokio-util", "smol", "async-io", "monoio", "compio", "rustls", "tokio-rustls", "ring",
+    "millstream",
+    "tokio",
+    "tokio-util",
+    "smol",
+    "async-io",
+    "monoio",
+    "compio",
+    "rustls",
+    "tokio-rustls",
+    "ring",
 ];
 
 /// Prints the interpreter and its packages, a line each.
@@ -44,7 +53,9 @@ impl Machine {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name: &str| {
             let line = text.lines().find(|line| line.starts_with(name));
-            line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+            line.and_then(|line| line.split_once(':'))
+                .map(|(_, value)| value.trim().to_owned())
+                .unwrap_or_default()
         };
         let memory = field(&read("/proc/meminfo"), "MemTotal");
         let mut versions = locked(include_str!("../../../../Cargo.lock"));
@@ -81,10 +92,10 @@ fn locked(lock: &str) -> BTreeMap<String, String> {
     for line in lock.lines() {
         if let Some(found) = value(line, "name") {
             name = found;
-        } else if let Some(version) = value(line, "version") {
-            if CRATES.contains(&name.as_str()) {
-                versions.insert(name.clone(), version);
-            }
+        } else if let Some(version) = value(line, "version")
+            && CRATES.contains(&name.as_str())
+        {
+            versions.insert(name.clone(), version);
         }
     }
     versions

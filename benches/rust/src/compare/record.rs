@@ -88,8 +88,22 @@ pub(crate) struct Failure {
 impl Sample {
     /// What the load process said, with its place in the run.
     pub(crate) fn new(row: &str, server: &str, round: usize, outcome: &Outcome) -> Self {
-        let &Outcome { units, wall_ns, cpu_ns, waited_ns, p50_ns, p99_ns, memory, p999_ns, load_ns } = outcome;
+        let &Outcome { units, wall_ns, cpu_ns, waited_ns, p50_ns, p99_ns, memory, p999_ns, load_ns } =
+            outcome;
         let (row, server) = (row.to_owned(), server.to_owned());
-        Self { row, server, round, units, wall_ns, cpu_ns, waited_ns, load_ns, p50_ns, p99_ns, p999_ns, memory }
+        Self {
+            row,
+            server,
+            round,
+            units,
+            wall_ns,
+            cpu_ns,
+            waited_ns,
+            load_ns,
+            p50_ns,
+            p99_ns,
+            p999_ns,
+            memory,
+        }
     }
 }

@@ -107,7 +107,9 @@ impl Row {
             Load::Connects if self.work.is_tls() => {
                 format!("{tls}connect, full handshake, close, {} at once", self.connections)
             }
-            Load::Connects => format!("connect, one line there and back, close, {} at once", self.connections),
+            Load::Connects => {
+                format!("connect, one line there and back, close, {} at once", self.connections)
+            }
             Load::Idle => format!("{tls}memory of {connections} that are idle after one line"),
         }
     }
@@ -188,7 +190,11 @@ mod tests {
         for (at, row) in ROWS.iter().enumerate() {
             assert!(ROWS[..at].iter().all(|other| other.name != row.name), "{} is there twice", row.name);
             let found = super::super::field::FIELD.iter().find(|server| server.name == row.base());
-            assert!(found.is_some_and(|server| server.face == row.face && server.does(row.work)), "{}", row.name);
+            assert!(
+                found.is_some_and(|server| server.face == row.face && server.does(row.work)),
+                "{}",
+                row.name
+            );
         }
     }
 

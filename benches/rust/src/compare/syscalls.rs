@@ -26,7 +26,13 @@ pub(super) fn available() -> bool {
 }
 
 /// Counts for one server in one closed row.
-pub(super) fn count(row: &Row, who: &Contender, launch: &Launch, effort: &Effort, core: usize) -> Result<Syscalls> {
+pub(super) fn count(
+    row: &Row,
+    who: &Contender,
+    launch: &Launch,
+    effort: &Effort,
+    core: usize,
+) -> Result<Syscalls> {
     // Few connections do: a call costs a request no more because others wait too, and strace is slow.
     let row = Row { connections: row.connections.min(20), ..row.clone() };
     let once = BATCHES * row.connections;
@@ -58,7 +64,11 @@ fn traced(
     let inner = launch.command(who, row.work)?;
     let mut command = Command::new("strace");
     // -D: the server stays our child, strace hangs beside it and ends with it.
-    command.args(["-D", "-f", "-q", "-c", "-o"]).arg(&summary).arg(inner.get_program()).args(inner.get_args());
+    command
+        .args(["-D", "-f", "-q", "-c", "-o"])
+        .arg(&summary)
+        .arg(inner.get_program())
+        .args(inner.get_args());
     command.envs(inner.get_envs().filter_map(|(name, value): (&OsStr, _)| Some((name, value?))));
     let server = Server::start(who.name, &mut command)?;
     let mut args = row.load_args(effort, 0.0);
@@ -105,6 +115,9 @@ mod tests {
                        ------ ----------- ----------- --------- --------- ----------------\n\
                        100.00    0.000935          12        75        25 total\n";
         let calls = parse(summary);
-        assert_eq!(calls.into_iter().collect::<Vec<_>>(), [("recvfrom".to_owned(), 50), ("sendto".to_owned(), 25)]);
+        assert_eq!(
+            calls.into_iter().collect::<Vec<_>>(),
+            [("recvfrom".to_owned(), 50), ("sendto".to_owned(), 25)]
+        );
     }
 }

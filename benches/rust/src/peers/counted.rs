@@ -3,9 +3,7 @@
 use std::io;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::io::{
-    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, BufWriter,
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, BufWriter};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::READ_BUFFER;
@@ -34,8 +32,7 @@ pub(super) async fn naive<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> io::R
 
 /// Buffered both ways, flushed when no whole message is left in the input.
 pub(super) async fn flush<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> io::Result<()> {
-    let mut stream =
-        BufReader::with_capacity(READ_BUFFER, BufWriter::with_capacity(READ_BUFFER, stream));
+    let mut stream = BufReader::with_capacity(READ_BUFFER, BufWriter::with_capacity(READ_BUFFER, stream));
     let mut message = Vec::new();
     loop {
         read(&mut stream, &mut message).await?;

@@ -39,7 +39,9 @@ impl Connection for CountedEcho {
         }
         for _ in 0..READS_A_TURN {
             let room = self.buffer.len() - self.filled;
-            let Some(n) = receive(&self.socket, &mut self.buffer[self.filled..])? else { return Ok(Next::Wait) };
+            let Some(n) = receive(&self.socket, &mut self.buffer[self.filled..])? else {
+                return Ok(Next::Wait);
+            };
             if n == 0 {
                 return Ok(Next::Close);
             }

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::io;
 
 use monoio::io::{
-    AsyncBufReadExt as _, AsyncReadRent, AsyncReadRentExt as _, AsyncWriteRentExt as _, BufReader, Splitable as _,
+    AsyncBufReadExt as _, AsyncReadRent, AsyncReadRentExt as _, AsyncWriteRentExt as _, BufReader,
+    Splitable as _,
 };
 use monoio::net::{TcpListener, TcpStream};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};

@@ -132,7 +132,8 @@ mod tests {
     #[test]
     fn a_bar_is_judged_by_the_median_of_its_ratio() {
         let epoll: &[u64] = &[100, 100, 100];
-        let verdict = |ours: &[u64]| judge(&record(&[("epoll", epoll), ("millstream", ours)])).remove(0).reached;
+        let verdict =
+            |ours: &[u64]| judge(&record(&[("epoll", epoll), ("millstream", ours)])).remove(0).reached;
         assert_eq!(verdict(&[101, 104, 190]), Some(true));
         assert_eq!(verdict(&[90, 106, 107]), Some(false));
     }

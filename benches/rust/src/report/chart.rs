@@ -51,7 +51,8 @@ pub(super) fn render(record: &Record, row: &RowRecord) -> Option<String> {
     let servers = figures::servers(record, row);
     let bars: Vec<(&str, Spread)> = servers.iter().filter_map(|&name| Some((name, value(name)?))).collect();
     // The whisker of a disturbed round must not squeeze all bars.
-    let longest = bars.iter().map(|(_, spread)| spread.median).reduce(f64::max).filter(|most| *most > 0.0)? * 1.15;
+    let longest =
+        bars.iter().map(|(_, spread)| spread.median).reduce(f64::max).filter(|most| *most > 0.0)? * 1.15;
     let scale = |value: f64| LEFT + (value.clamp(0.0, longest) / longest) * (WIDTH - LEFT - RIGHT);
     let height = TOP + STEP * bars.len() as f64 + 14.0;
     let note = if row.memory {
@@ -80,7 +81,8 @@ pub(super) fn render(record: &Record, row: &RowRecord) -> Option<String> {
 
 fn bar(svg: &mut String, top: f64, name: &str, spread: &Spread, scale: &impl Fn(f64) -> f64) {
     let middle = top + STEP / 2.0;
-    let (fill, weight) = if name.starts_with("millstream") { ("ours", " class=\"own\"") } else { ("bar", "") };
+    let (fill, weight) =
+        if name.starts_with("millstream") { ("ours", " class=\"own\"") } else { ("bar", "") };
     let (end, low, high) = (scale(spread.median), scale(spread.min), scale(spread.max));
     let _ = writeln!(
         svg,

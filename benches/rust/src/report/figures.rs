@@ -74,7 +74,13 @@ pub(super) fn spread(record: &Record, row: &RowRecord, server: &str, figure: Fig
 }
 
 /// A figure of `server` divided by the same figure of `base`, round by round.
-pub(super) fn ratio(record: &Record, row: &RowRecord, server: &str, base: &str, figure: Figure) -> Option<Spread> {
+pub(super) fn ratio(
+    record: &Record,
+    row: &RowRecord,
+    server: &str,
+    base: &str,
+    figure: Figure,
+) -> Option<Spread> {
     let pair = |sample: &Sample| {
         let other = samples(record, row, base).find(|other| other.round == sample.round)?;
         Some(figure(row, sample) / figure(row, other)).filter(|ratio| ratio.is_finite())
@@ -101,8 +107,7 @@ pub(super) mod tests {
 
     /// A record of one row, with the CPU nanoseconds a request of each server in each round.
     pub(in crate::report) fn record(servers: &[(&str, &[u64])]) -> Record {
-        let effort =
-            Effort { quick: false, rounds: 3, window_ms: 1, seed: 1, server_core: 0, load_core: 1 };
+        let effort = Effort { quick: false, rounds: 3, window_ms: 1, seed: 1, server_core: 0, load_core: 1 };
         let row = RowRecord {
             name: "lines-100".to_owned(),
             title: "100 connections".to_owned(),

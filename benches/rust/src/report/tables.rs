@@ -59,7 +59,8 @@ fn machine(text: &mut String, record: &Record) {
         "" => "no frequency governor to be seen".to_owned(),
         governor => format!("governor {governor}"),
     };
-    let versions: Vec<String> = machine.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let versions: Vec<String> =
+        machine.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     let _ = writeln!(
         text,
         "{}, {} cores, {} MiB, {governor}; Linux {}; {}. {}.\n\n\
@@ -147,18 +148,31 @@ fn table(text: &mut String, record: &Record, row: &RowRecord, charts: Option<&st
     head(
         text,
         &texts([
-            "server", &cpu, &base, &rate, &base, "p50 us", "p99 us", "p99.9 us", "calls", "server busy %", "load busy %",
+            "server",
+            &cpu,
+            &base,
+            &rate,
+            &base,
+            "p50 us",
+            "p99 us",
+            "p99.9 us",
+            "calls",
+            "server busy %",
+            "load busy %",
         ]),
     );
     let mut limited = false;
     for server in servers {
         let of = |figure: Figure| figures::spread(record, row, server, figure);
         let against = |figure: Figure| cell(figures::ratio(record, row, server, &row.base, figure), 1.0);
-        let median = |spread: Option<Spread>, scale: f64| spread.map_or_else(|| "-".to_owned(), |s| number(s.median * scale));
+        let median = |spread: Option<Spread>, scale: f64| {
+            spread.map_or_else(|| "-".to_owned(), |s| number(s.median * scale))
+        };
         let calls = record.syscalls.iter().find(|calls| calls.row == row.name && calls.server == server);
         let limit = figures::load_was_the_limit(record, row, server);
         limited |= limit;
-        let latency = |figure: Figure| if row.unit == "MiB" { "-".to_owned() } else { cell(of(figure), 1e-3) };
+        let latency =
+            |figure: Figure| if row.unit == "MiB" { "-".to_owned() } else { cell(of(figure), 1e-3) };
         line(
             text,
             &[
@@ -201,7 +215,10 @@ mod tests {
     #[test]
     fn a_loss_is_said_and_a_missed_bar_is_marked() {
         let text = render(&record(&[("epoll", &[100, 100]), ("millstream", &[110, 120])]), None);
-        assert!(text.contains("| lines-100: CPU for each request | millstream / epoll | 1.15 [1.10..1.20] |"), "{text}");
+        assert!(
+            text.contains("| lines-100: CPU for each request | millstream / epoll | 1.15 [1.10..1.20] |"),
+            "{text}"
+        );
         assert!(text.contains("**not reached**"), "{text}");
     }
 

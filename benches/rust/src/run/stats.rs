@@ -70,8 +70,17 @@ mod tests {
 
     #[test]
     fn outcome_survives_the_pipe() {
-        let outcome =
-            Outcome { units: 1, wall_ns: 2, cpu_ns: 3, waited_ns: 4, p50_ns: 5, p99_ns: 6, memory: 7, p999_ns: 8, load_ns: 9 };
+        let outcome = Outcome {
+            units: 1,
+            wall_ns: 2,
+            cpu_ns: 3,
+            waited_ns: 4,
+            p50_ns: 5,
+            p99_ns: 6,
+            memory: 7,
+            p999_ns: 8,
+            load_ns: 9,
+        };
         assert_eq!(outcome.to_string().parse(), Ok(outcome));
         assert!("1 2 3".parse::<Outcome>().is_err());
     }
