@@ -47,6 +47,7 @@ pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
     args.finish()?;
     // Servers inherit the limit: ten thousand connections take as many descriptors.
     process::raise_descriptor_limit()?;
+    comparison.drop_missing_loops();
     let start = Instant::now();
     comparison.measure();
     let syscalls = if count_syscalls { comparison.count_syscalls() } else { vec![] };
@@ -102,6 +103,23 @@ impl Comparison {
         })
     }
 
+    /// Takes out the Python servers whose loop is not installed.
+    fn drop_missing_loops(&mut self) {
+        let rows = &self.rows;
+        let launch = &self.launch;
+        let takes_part = |who: &Contender| rows.iter().any(|row| row.face == who.face && who.does(row.work));
+        let (here, missing) = std::mem::take(&mut self.servers)
+            .into_iter()
+            .filter(|who| takes_part(who))
+            .partition::<Vec<_>, _>(|who| launch.can_start(who));
+        self.servers = here;
+        for who in missing {
+            eprintln!("{}: its loop is not installed", who.name);
+            let (row, why) = ("all".to_owned(), "its loop is not installed".to_owned());
+            self.failures.push(Failure { row, server: who.name.to_owned(), why });
+        }
+    }
+
     /// Runs all rounds. Within a round, each row meets every server before the next row begins, so that a ratio is
     /// formed between neighbours in time.
     fn measure(&mut self) {
@@ -144,13 +162,14 @@ impl Comparison {
         let rate = self.rate(row)?;
         let args = row.load_args(&self.lengths, rate);
         let key = (who.name, row.work);
-        let server = match self.running.remove(&key).filter(|_| !row.fresh()) {
+        let running = if row.fresh { None } else { self.running.remove(&key) };
+        let server = match running {
             Some(server) => server,
             None => Server::start(who.name, &mut self.launch.command(who, row.work)?)?,
         };
         // A server whose load failed is not used again.
         let outcome = server.load(&args, self.effort.load_core)?;
-        if !row.fresh() {
+        if !row.fresh {
             self.running.insert(key, server);
         }
         Ok(outcome)
@@ -182,11 +201,11 @@ impl Comparison {
             eprintln!("no strace here: system calls are not counted");
             return vec![];
         }
-        // They would sleep through it, but take memory that strace may want.
+        // Each is counted on a server of its own.
         self.running.clear();
         let mut counted = vec![];
         for row in self.rows.clone() {
-            if row.load != Load::Closed || row.fresh() {
+            if row.load != Load::Closed || row.fresh {
                 continue;
             }
             for who in self.takers(&row) {

@@ -57,6 +57,9 @@ fn quotable(record: &Record) -> Result<()> {
     if record.effort.quick {
         return Err("a quick run shows that it works; its figures are not written anywhere".into());
     }
+    if let Some(ours) = record.failures.iter().find(|failure| failure.server.starts_with("millstream")) {
+        return Err(format!("{} failed in {}: {}", ours.server, ours.row, ours.why).into());
+    }
     if all == 0 || disturbed as f64 > MOST_DISTURBED * all as f64 {
         return Err(format!(
             "{disturbed} of {all} measurements were disturbed, more than {:.0} %: run again on an idle machine",
@@ -90,6 +93,7 @@ fn put(document: &str, text: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::record::Failure;
     use figures::tests::record;
 
     #[test]
@@ -107,13 +111,18 @@ mod tests {
     }
 
     #[test]
-    fn quick_and_disturbed_runs_are_not_written() {
+    fn quick_and_disturbed_runs_and_those_in_which_we_failed_are_not_written() {
         let mut record = record(&[("epoll", &[100, 100, 100])]);
         assert!(quotable(&record).is_ok());
         record.effort.quick = true;
         assert!(quotable(&record).is_err());
         record.effort.quick = false;
         record.samples[0].waited_ns = record.samples[0].wall_ns;
+        assert!(quotable(&record).is_err());
+        record.samples[0].waited_ns = 0;
+        assert!(quotable(&record).is_ok());
+        let (row, server, why) = ("lines-100".to_owned(), "millstream".to_owned(), "silent".to_owned());
+        record.failures.push(Failure { row, server, why });
         assert!(quotable(&record).is_err());
     }
 

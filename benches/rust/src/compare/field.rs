@@ -1,7 +1,7 @@
 //! Who takes part: the servers of each face, what each can do, and the command that starts it.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::Result;
 use crate::certificate::Certificate;
@@ -141,6 +141,19 @@ pub(super) struct Launch {
 }
 
 impl Launch {
+    /// Whether everything that `who` needs is installed.
+    pub(super) fn can_start(&self, who: &Contender) -> bool {
+        match (who.python, &self.python) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some((_, on)), Some((interpreter, _))) => {
+                let mut command = Command::new(interpreter);
+                command.args(["-c", &format!("import {on}")]).stderr(Stdio::null());
+                command.status().is_ok_and(|status| status.success())
+            }
+        }
+    }
+
     /// The command that starts `who` for `work`: it prints its port.
     pub(super) fn command(&self, who: &Contender, work: Work) -> Result<Command> {
         let core = self.core.to_string();

@@ -59,6 +59,8 @@ const BARS: &[Bar] = &[
     python("py-lines-1", "millstream/uvloop", "uvloop", 1.0),
     python("py-lines-100", "millstream/asyncio", "asyncio", 2.0),
     python("py-lines-100", "millstream/uvloop", "uvloop", 1.5),
+    python("py-lines-100-first", "millstream/asyncio", "asyncio", 2.0),
+    python("py-lines-100-first", "millstream/uvloop", "uvloop", 1.5),
     python("py-lines-50x100", "millstream/asyncio", "asyncio", 12.0),
     python("py-lines-50x100", "millstream/uvloop", "uvloop", 12.0),
     python("py-counted-1k", "millstream/asyncio", "asyncio", 1.0),
