@@ -97,7 +97,12 @@ pub(super) const ROWS: &[Row] = &[
 impl Row {
     /// The heading over its table.
     pub(super) fn title(&self) -> String {
-        let tls = if self.work.is_tls() { "TLS, " } else { "" };
+        let kind = match (self.face, self.work.is_tls()) {
+            (Face::Rust, false) => "",
+            (Face::Rust, true) => "TLS, ",
+            (Face::Python, false) => "Python, ",
+            (Face::Python, true) => "Python, TLS, ",
+        };
         let size = match self.size {
             n if n % (1 << 20) == 0 => format!("{}-MiB", n >> 20),
             n if n % 1024 == 0 => format!("{}-KiB", n >> 10),
@@ -114,17 +119,17 @@ impl Row {
         match self.load {
             Load::Closed => {
                 let first = if self.fresh { ", the first of their server" } else { "" };
-                format!("{tls}{connections}{first}, {} outstanding on each, {what}", self.depth)
+                format!("{kind}{connections}{first}, {} outstanding on each, {what}", self.depth)
             }
-            Load::Open(_) => format!("{tls}{connections}, {what} arriving at one fixed rate (open loop)"),
-            Load::Bulk => format!("{tls}bulk, {connections}, every byte sent back"),
+            Load::Open(_) => format!("{kind}{connections}, {what} arriving at one fixed rate (open loop)"),
+            Load::Bulk => format!("{kind}bulk, {connections}, every byte sent back"),
             Load::Connects if self.work.is_tls() => {
-                format!("{tls}connect, full handshake, close, {} at once", self.connections)
+                format!("{kind}connect, full handshake, close, {} at once", self.connections)
             }
             Load::Connects => {
                 format!("connect, one line there and back, close, {} at once", self.connections)
             }
-            Load::Idle => format!("{tls}memory of {connections} that are idle after one line"),
+            Load::Idle => format!("{kind}memory of {connections} that are idle after one line"),
         }
     }
 
