@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak faults faults-sweep bench-rust bench-rust-quick bench-tls bench-tls-quick bench-cores bench-python bench-python-quick doc package
+.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak faults faults-sweep bench-rust bench-rust-quick bench-tls bench-tls-quick bench-cores bench-python bench-python-quick doc package bench bench-report bench-quick
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -89,6 +89,18 @@ bench-python-quick: ## the same in two minutes, too short to judge by
 
 package: ## what would be published, into target/package and target/wheels, and the proof that it is fit (STEPS="crates wheels ...")
 	.ci/package $(STEPS)
+
+bench: ## every server of both faces side by side, into docs/benchmarks.md with charts; about an hour on an idle machine
+	.ci/bench
+	$(MAKE) --no-print-directory bench-report
+
+bench-report: ## the tables and charts again, from the last `make bench`
+	$(or $(CARGO_TARGET_DIR),target)/release/millstream-bench report target/bench/compare.json --write docs/benchmarks.md \
+		--charts docs/benchmarks
+
+bench-quick: ## the same in some minutes, too short to judge by: prints the tables, charts in target/bench, writes no document
+	.ci/bench --quick
+	$(or $(CARGO_TARGET_DIR),target)/release/millstream-bench report target/bench/compare.json --charts target/bench > /dev/null
 
 doc: ## the documentation, in target/doc
 	$(CARGO) doc --workspace --exclude millstream-py --no-deps

@@ -1,8 +1,8 @@
 """One server of the comparison: ``serve.py STREAMS LOOP WORK [CORE]`` prints its port and serves until it is ended.
 
 STREAMS is ``stock`` (asyncio's own), ``millstream``, or ``protocol`` (no streams: a bare ``asyncio.Protocol``, the floor of
-what the loop allows). LOOP is ``asyncio``, ``uvloop``, ``rloop`` or ``rsloop``. WORK is ``lines``, ``bulk`` or a message's size in
-bytes, with ``tls-`` before it over TLS 1.3.
+what the loop allows). LOOP is ``asyncio``, ``uvloop``, ``rloop`` or ``rsloop``. WORK is ``lines``, ``bulk``, ``counted``
+(messages behind their length) or the size of every message in bytes, with ``tls-`` before it over TLS 1.3.
 """
 
 from __future__ import annotations
@@ -45,6 +45,19 @@ def echo_messages(size):
             writer.close()
 
     return echo
+
+
+async def echo_counted(reader, writer):
+    """Messages behind their length, four bytes with the most significant first."""
+    try:
+        while True:
+            length = await reader.readexactly(4)
+            body = await reader.readexactly(int.from_bytes(length, "big"))
+            # One write: a header on its own would be a send of its own on asyncio's transports.
+            writer.write(length + body)
+            await writer.drain()
+    except asyncio.IncompleteReadError:
+        writer.close()
 
 
 def quiet(handler):
@@ -100,7 +113,7 @@ async def main(streams, work):
         server = await loop.create_server(EchoProtocol, "127.0.0.1", 0)
     else:
         module = asyncio if streams == "stock" else importlib.import_module("millstream")
-        handlers = {"lines": echo_lines, "bulk": echo_bulk}
+        handlers = {"lines": echo_lines, "bulk": echo_bulk, "counted": echo_counted}
         handler = handlers.get(work) or echo_messages(int(work))
         server = await module.start_server(quiet(handler), "127.0.0.1", 0, **keywords)
     print(server.sockets[0].getsockname()[1], flush=True)

@@ -2,9 +2,14 @@
 //!
 //! A new peer is one file beside the others, one `mod` line and one row in [`PEERS`].
 
+mod counted;
+mod peer_compio;
 mod peer_epoll;
 mod peer_epoll_bulk;
+mod peer_epoll_counted;
 mod peer_millstream;
+mod peer_monoio;
+mod peer_smol;
 mod peer_tls_millstream;
 mod peer_tls_tokio;
 mod peer_tokio;
@@ -18,6 +23,7 @@ use socket2::{Domain, Socket, Type};
 use crate::Result;
 use crate::args::Args;
 use crate::process;
+use counted::counted_len;
 
 /// What a server answers, and so which scenarios it takes part in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +38,16 @@ pub(crate) enum Kind {
     TlsMessages,
     /// Blocks over TLS.
     TlsBulk,
+    /// Sends back each message that follows its length.
+    Counted,
+    /// The same over TLS.
+    TlsCounted,
 }
 
 impl Kind {
     /// Whether it is over TLS.
     pub(crate) fn is_tls(self) -> bool {
-        matches!(self, Self::TlsLines | Self::TlsMessages | Self::TlsBulk)
+        matches!(self, Self::TlsLines | Self::TlsMessages | Self::TlsBulk | Self::TlsCounted)
     }
 }
 
@@ -75,6 +85,30 @@ pub(crate) const PEERS: &[Peer] = &[
     Peer { name: "tls-bulk-millstream", kind: Kind::TlsBulk, serve: peer_tls_millstream::bulk },
 ];
 
+/// Further servers, which `compare` has beside those of `run`.
+pub(crate) const MORE: &[Peer] = &[
+    Peer { name: "smol", kind: Kind::Lines, serve: peer_smol::lines },
+    Peer { name: "monoio", kind: Kind::Lines, serve: peer_monoio::lines },
+    Peer { name: "monoio-epoll", kind: Kind::Lines, serve: peer_monoio::lines_epoll },
+    Peer { name: "compio", kind: Kind::Lines, serve: peer_compio::lines },
+    Peer { name: "counted-epoll", kind: Kind::Counted, serve: peer_epoll_counted::serve },
+    Peer { name: "counted-tokio-naive", kind: Kind::Counted, serve: peer_tokio::counted_naive },
+    Peer { name: "counted-tokio-flush", kind: Kind::Counted, serve: peer_tokio::counted_flush },
+    Peer { name: "counted-framed", kind: Kind::Counted, serve: peer_tokio::counted_framed },
+    Peer { name: "counted-smol", kind: Kind::Counted, serve: peer_smol::counted },
+    Peer { name: "counted-monoio", kind: Kind::Counted, serve: peer_monoio::counted },
+    Peer { name: "counted-monoio-epoll", kind: Kind::Counted, serve: peer_monoio::counted_epoll },
+    Peer { name: "counted-compio", kind: Kind::Counted, serve: peer_compio::counted },
+    Peer { name: "counted-millstream", kind: Kind::Counted, serve: peer_millstream::serve_counted },
+    Peer { name: "bulk-smol", kind: Kind::Bulk, serve: peer_smol::bulk },
+    Peer { name: "bulk-monoio", kind: Kind::Bulk, serve: peer_monoio::bulk },
+    Peer { name: "bulk-monoio-epoll", kind: Kind::Bulk, serve: peer_monoio::bulk_epoll },
+    Peer { name: "bulk-compio", kind: Kind::Bulk, serve: peer_compio::bulk },
+    Peer { name: "tls-counted-tokio-naive", kind: Kind::TlsCounted, serve: peer_tls_tokio::counted_naive },
+    Peer { name: "tls-counted-tokio-flush", kind: Kind::TlsCounted, serve: peer_tls_tokio::counted_flush },
+    Peer { name: "tls-counted-millstream", kind: Kind::TlsCounted, serve: peer_tls_millstream::counted },
+];
+
 /// What every server reads into, and the longest line it takes.
 const READ_BUFFER: usize = 64 * 1024;
 
@@ -86,7 +120,8 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
     let name = args.word().unwrap_or_default();
     process::pin(args.value("--core")?)?;
     args.finish()?;
-    let peer = PEERS.iter().find(|peer| peer.name == name).ok_or_else(|| format!("no peer `{name}`"))?;
+    let peer =
+        PEERS.iter().chain(MORE).find(|peer| peer.name == name).ok_or_else(|| format!("no peer `{name}`"))?;
     end_with_parent()?;
     process::raise_descriptor_limit()?;
     Ok((peer.serve)()?)

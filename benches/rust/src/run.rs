@@ -5,7 +5,7 @@ mod children;
 mod json;
 mod report;
 mod scenarios;
-pub(crate) mod stats;
+mod stats;
 
 use std::process::ExitCode;
 use std::time::Instant;

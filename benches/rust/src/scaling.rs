@@ -13,7 +13,7 @@ use millstream::{Error, ServerOptions, StreamReader, StreamWriter};
 
 use crate::args::Args;
 use crate::load::Outcome;
-use crate::run::stats::Spread;
+use crate::spread::Spread;
 use crate::{Result, peers, process};
 
 /// `scaling [--cores N] [--rounds N] [--window-ms N]`: measures and prints a table.

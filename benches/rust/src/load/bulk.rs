@@ -53,7 +53,7 @@ impl<W: Wire> Streams<W> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut all = Vec::new();
         for number in 0..plan.connections {
-            let wire = W::connect(plan.port)?;
+            let wire = W::connect(plan.port, number)?;
             watch(&epoll, wire.socket(), number)?;
             all.push(Stream {
                 wire,

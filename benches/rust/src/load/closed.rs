@@ -3,16 +3,18 @@
 use std::time::{Duration, Instant};
 
 use super::clients::Clients;
+use super::histogram::Latencies;
 use super::wire::Wire;
 use crate::Result;
 use crate::process::nanos;
 
-/// Loads the server for `window`, then waits for what is outstanding. Returns the lines answered and adds
+/// Loads the server for `window` or until `most` batches are back, then waits for what is outstanding. Returns the lines answered and adds
 /// the time of each batch to `times`.
 pub(super) fn drive<W: Wire>(
     clients: &mut Clients<W>,
     window: Duration,
-    times: &mut Vec<u64>,
+    most: Option<u64>,
+    times: &mut Latencies,
 ) -> Result<u64> {
     let end = Instant::now() + window;
     let mut back = Vec::with_capacity(clients.len());
@@ -27,7 +29,7 @@ pub(super) fn drive<W: Wire>(
             let now = Instant::now();
             times.push(nanos(now - since));
             batches += 1;
-            if now < end {
+            if most.map_or(now < end, |most| batches + outstanding as u64 <= most) {
                 clients.ask(number, now)?;
             } else {
                 outstanding -= 1;

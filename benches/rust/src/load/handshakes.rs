@@ -9,7 +9,7 @@ use rustix::fd::OwnedFd;
 
 use super::clients::watch;
 use super::session::Session;
-use super::{Plan, STALLED, wire};
+use super::{Plan, STALLED, histogram::Latencies, wire};
 use crate::Result;
 use crate::process::nanos;
 
@@ -27,6 +27,8 @@ pub(super) struct Attempts {
     epoll: OwnedFd,
     all: Vec<Option<Attempt>>,
     scratch: Vec<u8>,
+    /// Connections so far.
+    opened: usize,
 }
 
 impl Attempts {
@@ -34,12 +36,12 @@ impl Attempts {
     pub(super) fn new(plan: &Plan) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let all = (0..plan.connections).map(|_| None).collect();
-        Ok(Self { port: plan.port, epoll, all, scratch: vec![0; 64 * 1024] })
+        Ok(Self { port: plan.port, epoll, all, scratch: vec![0; 64 * 1024], opened: 0 })
     }
 
     /// Goes on for `window`, then waits for what is on its way. Returns the number of handshakes and adds the
     /// time of each, from the SYN to the server's FIN, to `times`.
-    pub(super) fn drive(&mut self, window: Duration, times: &mut Vec<u64>) -> Result<u64> {
+    pub(super) fn drive(&mut self, window: Duration, times: &mut Latencies) -> Result<u64> {
         let end = Instant::now() + window;
         let mut events = Vec::with_capacity(self.all.len());
         let mut done = 0;
@@ -71,7 +73,8 @@ impl Attempts {
     /// Opens a connection and sends its first flight.
     fn begin(&mut self, number: usize) -> Result<()> {
         let since = Instant::now();
-        let mut session = Session::dial(self.port)?;
+        let mut session = Session::dial(self.port, self.opened)?;
+        self.opened += 1;
         session.socket.set_nonblocking(true)?;
         watch(&self.epoll, &session.socket, number)?;
         session.flush()?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::clients::Clients;
 use super::wire::Wire;
-use super::{Plan, closed};
+use super::{Plan, closed, histogram::Latencies};
 use crate::{Result, process};
 
 /// Connections before the first look: what a server needs once is in use then.
@@ -23,7 +23,7 @@ pub(super) fn grow<W: Wire>(plan: &Plan) -> Result<u64> {
 
 fn open<W: Wire>(plan: &Plan) -> Result<Clients<W>> {
     let mut clients = Clients::connect(plan)?;
-    closed::drive(&mut clients, Duration::ZERO, &mut Vec::new())?;
+    closed::drive(&mut clients, Duration::ZERO, None, &mut Latencies::new())?;
     std::thread::sleep(SETTLE);
     Ok(clients)
 }

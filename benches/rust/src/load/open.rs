@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::STALLED;
 use super::clients::Clients;
+use super::histogram::Latencies;
 use super::wire::Wire;
 use crate::Result;
 use crate::process::nanos;
@@ -35,14 +36,14 @@ impl Arrivals {
     }
 }
 
-/// Loads the server for `window`, then waits for what is outstanding. Returns the lines answered and adds
-/// the time of each to `times`.
+/// Loads the server for `window`, then waits for what is outstanding. Returns the lines answered and for how long the
+/// load had something to do, and adds the time of each answer to `times`.
 pub(super) fn drive<W: Wire>(
     clients: &mut Clients<W>,
     arrivals: &mut Arrivals,
     window: Duration,
-    times: &mut Vec<u64>,
-) -> Result<u64> {
+    times: &mut Latencies,
+) -> Result<(u64, Duration)> {
     let mut now = Instant::now();
     let end = now + window;
     let mut due = now + arrivals.gap();
@@ -51,12 +52,15 @@ pub(super) fn drive<W: Wire>(
     // Requests that are due and have no connection to go out on.
     let mut late = VecDeque::new();
     let mut lines = 0;
+    let mut busy = Duration::ZERO;
     while now < end || !late.is_empty() || idle.len() < clients.len() {
         while due <= now && due < end {
             late.push_back(due);
             due += arrivals.gap();
         }
+        let mut asked = false;
         while let (Some(&since), Some(&number)) = (late.front(), idle.front()) {
+            asked = true;
             clients.ask(number, since)?;
             late.pop_front();
             idle.pop_front();
@@ -66,12 +70,15 @@ pub(super) fn drive<W: Wire>(
             idle.push_back(number);
             lines += 1;
         })?;
-        now = Instant::now();
+        let before = std::mem::replace(&mut now, Instant::now());
+        if any || asked {
+            busy += now - before;
+        }
         if any || idle.len() == clients.len() {
             last_answer = now;
         } else if now - last_answer > STALLED {
             return Err("the server owes answers and is silent".into());
         }
     }
-    Ok(lines * clients.depth as u64)
+    Ok((lines * clients.depth as u64, busy))
 }

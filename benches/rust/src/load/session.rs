@@ -3,7 +3,7 @@
 //! It does not verify the server's certificate: that would be its own time, and shows nothing of the server.
 
 use std::io::{self, BufRead as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, LazyLock};
 
 use rustls::client::Resumption;
@@ -11,7 +11,6 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
-use socket2::{Domain, Socket, Type};
 
 use super::wire::{self, Wire};
 use crate::Result;
@@ -28,17 +27,12 @@ const SEALED: usize = 64 * 1024;
 
 impl Session {
     /// Connects; the handshake is still to be done, and the socket blocks.
-    pub(super) fn dial(port: u16) -> Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        // A load process leaves its ports behind for a minute, so each has an address of its own.
-        let [_, a, b, c] = std::process::id().to_be_bytes();
-        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 64 | a, b, c), 0)).into())?;
-        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
-        socket.set_tcp_nodelay(true)?;
+    pub(super) fn dial(port: u16, number: usize) -> Result<Self> {
+        let socket = wire::dial(port, number)?;
         let name = ServerName::try_from("localhost")?;
         let mut tls = ClientConnection::new(Arc::clone(&CONFIG), name)?;
         tls.set_buffer_limit(None);
-        Ok(Self { socket: socket.into(), tls })
+        Ok(Self { socket, tls })
     }
 
     /// Sends what is encrypted, as far as there is room.
@@ -82,8 +76,8 @@ impl Session {
 }
 
 impl Wire for Session {
-    fn connect(port: u16) -> Result<Self> {
-        let mut session = Self::dial(port)?;
+    fn connect(port: u16, number: usize) -> Result<Self> {
+        let mut session = Self::dial(port, number)?;
         while session.tls.is_handshaking() {
             session.tls.complete_io(&mut session.socket)?;
         }

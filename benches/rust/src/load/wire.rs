@@ -1,16 +1,17 @@
 //! What a load sends and receives through: the bare socket, or TLS on it.
 
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use socket2::{Domain, Socket, Type};
 
 use crate::Result;
 
 /// One connection to the server, ready to be used. It never blocks.
 pub(super) trait Wire: Sized {
-    /// Opens one.
-    fn connect(port: u16) -> Result<Self>;
+    /// Opens the one with this number.
+    fn connect(port: u16, number: usize) -> Result<Self>;
 
     /// Its socket.
     fn socket(&self) -> &TcpStream;
@@ -32,9 +33,8 @@ pub(super) trait Wire: Sized {
 pub(super) struct Plain(TcpStream);
 
 impl Wire for Plain {
-    fn connect(port: u16) -> Result<Self> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_nodelay(true)?;
+    fn connect(port: u16, number: usize) -> Result<Self> {
+        let stream = dial(port, number)?;
         stream.set_nonblocking(true)?;
         Ok(Self(stream))
     }
@@ -66,6 +66,20 @@ impl Wire for Plain {
         take(&scratch[..n])?;
         Ok(Some(n))
     }
+}
+
+/// Connects to the server; `number` says which connection of this process it is.
+///
+/// A load process leaves its ports behind for a minute, so each has sixteen addresses of its own (as far as the lower
+/// bits of process ids differ), which its connections take in turns.
+pub(super) fn dial(port: u16, number: usize) -> Result<TcpStream> {
+    let own = std::process::id() << 4 | u32::try_from(number % 16)?;
+    let [_, a, b, c] = own.to_be_bytes();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 64 | a & 63, b, c), 0)).into())?;
+    socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
 }
 
 /// Receives what is there; `None` when nothing is, 0 at the end of the stream.

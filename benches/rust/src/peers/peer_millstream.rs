@@ -5,7 +5,7 @@ use std::io;
 
 use millstream::{Error, ServerOptions, StreamReader, StreamWriter};
 
-use super::READ_BUFFER;
+use super::{READ_BUFFER, counted_len};
 
 /// The plain loop with the borrowing read.
 pub(super) fn serve() -> io::Result<()> {
@@ -20,6 +20,25 @@ pub(super) fn serve_owned() -> io::Result<()> {
 /// Blocks of up to 64 KiB.
 pub(super) fn serve_bulk() -> io::Result<()> {
     run(&ServerOptions::new(), blocks)
+}
+
+/// Messages behind their length.
+pub(super) fn serve_counted() -> io::Result<()> {
+    run(&ServerOptions::new().on_failure(|_| {}), counted)
+}
+
+/// Sends back each message, lent. A client that ends between two messages ends the handler with an error, which
+/// is no news here.
+pub(super) async fn counted(mut reader: StreamReader, writer: StreamWriter) -> Result<(), Error> {
+    loop {
+        let mut length = [0; 4];
+        length.copy_from_slice(reader.read_exactly_borrowed(4).await?);
+        let body = reader.read_exactly_borrowed(counted_len(length)? - 4).await?;
+        // Only now: a reader that has to wait sends what was written before.
+        writer.write(&length)?;
+        writer.write(body)?;
+        writer.drain().await?;
+    }
 }
 
 /// Sends back each line, lent. The handlers are the same in the clear and over TLS.

@@ -38,6 +38,11 @@ pub(super) fn messages_owned() -> io::Result<()> {
     })
 }
 
+/// Messages behind their length.
+pub(super) fn counted() -> io::Result<()> {
+    peer_millstream::run(&options()?, peer_millstream::counted)
+}
+
 /// Blocks of up to 64 KiB.
 pub(super) fn bulk() -> io::Result<()> {
     peer_millstream::run(&options()?, peer_millstream::blocks)

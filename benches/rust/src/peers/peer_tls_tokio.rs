@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{MESSAGE, READ_BUFFER};
+use super::{MESSAGE, READ_BUFFER, counted};
 use crate::certificate::Certificate;
 
 /// The loop of the tutorial: one record and one `send` a line.
@@ -73,6 +73,16 @@ pub(super) fn messages_flush() -> io::Result<()> {
             }
         }
     })
+}
+
+/// Messages behind their length, as first written.
+pub(super) fn counted_naive() -> io::Result<()> {
+    serve(counted::naive)
+}
+
+/// Messages behind their length, buffered both ways.
+pub(super) fn counted_flush() -> io::Result<()> {
+    serve(counted::flush)
 }
 
 /// What one read gives, which is a record at most, then all of it written.

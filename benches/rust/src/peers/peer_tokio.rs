@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::codec::{Framed, LinesCodec};
 
-use super::READ_BUFFER;
+use super::{READ_BUFFER, counted};
 
 /// The loop of the tutorial: one `write_all`, and so one `send`, a line.
 pub(super) fn serve_naive() -> io::Result<()> {
@@ -67,6 +67,21 @@ pub(super) fn serve_bulk() -> io::Result<()> {
             stream.write_all(&block[..n]).await?;
         }
     })
+}
+
+/// Messages behind their length, as first written.
+pub(super) fn counted_naive() -> io::Result<()> {
+    serve(counted::naive)
+}
+
+/// Messages, buffered both ways.
+pub(super) fn counted_flush() -> io::Result<()> {
+    serve(counted::flush)
+}
+
+/// Messages, by `LengthDelimitedCodec`.
+pub(super) fn counted_framed() -> io::Result<()> {
+    serve(counted::framed)
 }
 
 /// Accepts on one thread and gives each connection a task of its own.

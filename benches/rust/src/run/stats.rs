@@ -2,6 +2,7 @@
 
 use super::{Sample, Scenario};
 use crate::load::Outcome;
+pub(super) use crate::spread::Spread;
 
 /// A figure that one measurement gives.
 pub(super) type Figure = fn(&Outcome) -> f64;
@@ -29,29 +30,6 @@ pub(super) fn busy(outcome: &Outcome) -> f64 {
 /// Bytes of the server's memory for each connection that was kept.
 pub(super) fn memory(outcome: &Outcome) -> f64 {
     outcome.memory as f64 / outcome.units as f64
-}
-
-/// The middle of some values, and their ends.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Spread {
-    /// Half of the values are below.
-    pub(crate) median: f64,
-    /// The smallest.
-    pub(crate) min: f64,
-    /// The largest.
-    pub(crate) max: f64,
-}
-
-impl Spread {
-    /// The spread of `values`; `None` when there are none.
-    pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (&min, &max) = (values.first()?, values.last()?);
-        let middle = values.len() / 2;
-        let median =
-            if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
-        Some(Self { median, min, max })
-    }
 }
 
 /// The outcomes of `peer` in `scenario`, with their rounds.
@@ -91,17 +69,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn median_of_odd_and_even() {
-        let spread = |values: &[f64]| Spread::of(values.to_vec());
-        assert_eq!(spread(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
-        assert_eq!(spread(&[4.0, 1.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
-        assert_eq!(spread(&[]), None);
-    }
-
-    #[test]
     fn outcome_survives_the_pipe() {
-        let outcome =
-            Outcome { units: 1, wall_ns: 2, cpu_ns: 3, waited_ns: 4, p50_ns: 5, p99_ns: 6, memory: 7 };
+        let outcome = Outcome {
+            units: 1,
+            wall_ns: 2,
+            cpu_ns: 3,
+            waited_ns: 4,
+            p50_ns: 5,
+            p99_ns: 6,
+            memory: 7,
+            p999_ns: 8,
+            load_ns: 9,
+        };
         assert_eq!(outcome.to_string().parse(), Ok(outcome));
         assert!("1 2 3".parse::<Outcome>().is_err());
     }
