@@ -71,8 +71,8 @@ impl Context {
         }
     }
 
-    /// Measures every subject that there is and puts the figures in their columns. What a stranger does not do as we
-    /// promise is a figure, not a failure.
+    /// Measures every subject that there is, at small size every one that is judged, and puts the figures in their columns.
+    /// What a stranger does not do as we promise is a figure, not a failure.
     pub(crate) fn compare(&self, measure: impl FnMut(Subject, &mut Tally) -> Result<String>) -> Outcome {
         self.compare_judging(Subject::is_ours, measure)
     }
@@ -90,6 +90,9 @@ impl Context {
     ) -> Outcome {
         let mut outcome = Outcome::default();
         for subject in Subject::ALL {
+            if self.size == Size::Small && !is_judged(subject) {
+                continue;
+            }
             if !self.has(subject) {
                 if subject == Subject::OursPython {
                     outcome.python = NO_PACKAGE.to_owned();
