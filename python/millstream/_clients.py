@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import weakref
 
 from . import _core
@@ -185,10 +184,16 @@ class Methods:
         return await serve_until_terminated(self, self._streams, within)
 
 
-@functools.cache
 def _class_with_methods(base):
     """A server's class with these methods, under its name."""
-    return type(base.__name__, (Methods, base), {"__module__": base.__module__, "__qualname__": base.__qualname__})
+    made = _classes.get(base)
+    if made is None:
+        names = {"__module__": base.__module__, "__qualname__": base.__qualname__}
+        made = _classes[base] = type(base.__name__, (Methods, base), names)
+    return made
+
+
+_classes: dict[type, type] = {}
 
 
 class _Held(asyncio.AbstractServer):

@@ -75,7 +75,7 @@ def test_a_silent_peer_is_cut_and_sees_an_end(run):
 
 def test_a_peer_that_talks_now_and_then_is_not_idle(run):
     async def main():
-        async with served(lines, idle_timeout=0.2) as (server, client, ends):
+        async with served(lines, idle_timeout=0.6) as (server, client, ends):
             await drip(client, b"1\n2\n3\n4\n5\n", 0.1)
             client.shutdown(socket.SHUT_WR)
             assert await ends == [b"1\n", b"2\n", b"3\n", b"4\n", b"5\n"]
@@ -122,7 +122,7 @@ def test_a_slow_but_living_transfer_is_not_cut(run):
         async def whole(reader, writer):
             return await reader.readexactly(3000)
 
-        async with served(whole, min_receive_rate=(500, 0.2), idle_timeout=0.5) as (server, client, ends):
+        async with served(whole, min_receive_rate=(500, 0.6), idle_timeout=0.8) as (server, client, ends):
             for _ in range(30):
                 client.send(bytes(100))
                 await asyncio.sleep(0.05)
@@ -186,7 +186,7 @@ def test_a_peer_that_takes_its_answer_slowly_but_steadily_is_not_cut(run):
             await writer.drain()
             return "sent"
 
-        async with served(bulk, write_progress_timeout=0.4, idle_timeout=0.4) as (server, client, ends):
+        async with served(bulk, write_progress_timeout=0.8, idle_timeout=0.8) as (server, client, ends):
             count = 0
             while not ends.done() or count < 1 << 21:
                 count += len(await receive(client, min(100_000, (1 << 21) - count)))
