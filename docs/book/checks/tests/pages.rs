@@ -135,11 +135,11 @@ fn values(source: &str, endings: &[&str]) -> Vec<(String, String)> {
             inside = endings.iter().any(|ending| name.ends_with(ending)).then_some(name);
         } else if line == "}" {
             inside = None;
-        } else if let (Some(name), Some(rest)) = (&inside, line.strip_prefix("    ")) {
-            if rest.starts_with(|c: char| c.is_ascii_uppercase()) {
-                let value: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
-                found.push((name.clone(), value));
-            }
+        } else if let (Some(name), Some(rest)) = (&inside, line.strip_prefix("    "))
+            && rest.starts_with(|c: char| c.is_ascii_uppercase())
+        {
+            let value: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
+            found.push((name.clone(), value));
         }
     }
     found
