@@ -9,7 +9,6 @@ import sys
 import millstream
 
 
-# ANCHOR: handler
 async def serve(reader, writer, store):
     """One client, from its first line to its end."""
     async with writer:  # closes, and waits until everything was sent
@@ -58,9 +57,6 @@ async def start(host, port):
     store = {}
     limit = 1024  # the longest line of this protocol
     return await millstream.start_server(lambda r, w: serve(r, w, store), host, port, limit=limit)
-
-
-# ANCHOR_END: handler
 
 
 async def main(host, port):

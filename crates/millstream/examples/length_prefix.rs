@@ -5,7 +5,6 @@
 use bytes::Bytes;
 use millstream::{Error, Server, StreamReader, StreamWriter};
 
-// ANCHOR: messages
 /// The longest message of this protocol, in bytes.
 const LONGEST: usize = 1024 * 1024;
 
@@ -39,7 +38,6 @@ async fn serve(mut reader: StreamReader, writer: StreamWriter) -> Result<(), Err
     }
     Ok(())
 }
-// ANCHOR_END: messages
 
 pub(crate) async fn start(host: &str, port: u16) -> Result<Server, Error> {
     Ok(millstream::start_server(host, port, serve).await?)

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 
 use millstream::{Error, ReadLineError, Server, ServerOptions, StreamReader, StreamWriter};
 
-// ANCHOR: handler
 type Store = Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>;
 
 /// One client, from its first line to its end.
@@ -53,7 +52,6 @@ pub(crate) async fn start(host: &str, port: u16) -> Result<Server, Error> {
     let handler = move |reader, writer| serve(reader, writer, Arc::clone(&store));
     Ok(options.start(host, port, handler).await?)
 }
-// ANCHOR_END: handler
 
 #[tokio::main]
 #[allow(dead_code, reason = "the tests include this file as a module")]

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use millstream::{Error, Server, StreamReader, StreamWriter};
 use tokio::sync::oneshot;
 
-// ANCHOR: client
 /// Who waits for which answer. `None` once the connection is over, so that nobody begins to wait then.
 type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<String>>>>>;
 
@@ -74,7 +73,6 @@ impl Drop for Forget<'_> {
         }
     }
 }
-// ANCHOR_END: client
 
 /// Answers each batch of requests in reverse, to show that the order does not matter.
 async fn serve(mut reader: StreamReader, writer: StreamWriter) -> Result<(), Error> {

@@ -172,3 +172,18 @@ fn the_page_on_errors_names_every_error() {
     }
     assert!(count > 80, "only {count} values were looked at");
 }
+
+#[test]
+fn the_page_on_faults_names_every_row_of_the_fault_table() {
+    let page = read(&repository().join(reference::BOOK).join("rust/limits.md"));
+    let table = read(&repository().join("docs/faults.md"));
+    let mut count = 0;
+    for row in table.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next()) {
+        let (letter, number) = row.split_at_checked(1).unwrap_or_default();
+        if letter.chars().all(|c| c.is_ascii_uppercase()) && number.parse::<u8>().is_ok() {
+            assert!(page.contains(&format!("({row})")), "the page on faults lacks {row}");
+            count += 1;
+        }
+    }
+    assert!(count > 40, "only {count} rows were looked at");
+}
