@@ -44,6 +44,11 @@ impl Client {
         self.writer.drain().await?;
         Ok(answer.await.ok())
     }
+
+    /// How many questions wait for an answer.
+    pub(crate) fn pending(&self) -> usize {
+        self.waiting.lock().expect("no panic inside").as_ref().map_or(0, HashMap::len)
+    }
 }
 
 async fn read_answers(mut reader: StreamReader, waiting: Waiting) {
@@ -99,6 +104,6 @@ async fn main() -> Result<(), Error> {
     let server = start("127.0.0.1", 0).await?;
     let client = Client::connect("127.0.0.1", server.sockets()[0].port().expect("TCP")).await?;
     let (one, two, three) = tokio::join!(client.ask("one"), client.ask("two"), client.ask("three"));
-    println!("Answers: {:?} {:?} {:?}", one?, two?, three?);
+    println!("Answers: {:?} {:?} {:?}; {} questions left", one?, two?, three?, client.pending());
     Ok(())
 }

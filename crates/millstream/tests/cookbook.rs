@@ -123,7 +123,9 @@ fn a_question_that_is_given_up_harms_no_other_and_the_end_wakes_who_waits() {
             let mut given_up = std::pin::pin!(client.ask("first"));
             let mut cx = Context::from_waker(Waker::noop());
             assert!(matches!(given_up.as_mut().poll(&mut cx), Poll::Pending));
+            assert_eq!(client.pending(), 1);
         }
+        assert_eq!(client.pending(), 0);
         assert_eq!(client.ask("second").await.unwrap().as_deref(), Some("second"));
         assert_eq!(client.ask("third").await.unwrap(), None);
         // From now on it is known that nobody answers.

@@ -65,3 +65,19 @@ fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_to_missing_files_and_anchors_are_found() {
+        let site = tempfile::tempdir().expect("a folder");
+        let page = r##"<a id="there" href="#there"></a> <a href="b.css"></a> <a href="https://x.org/y"></a>
+            <a href="#nowhere"></a> <img src="missing.png"> <a href="sub/../a.html#there"></a>"##;
+        fs::write(site.path().join("a.html"), page).expect("written");
+        fs::write(site.path().join("b.css"), "").expect("written");
+        let (broken, count) = check(site.path()).expect("readable");
+        assert_eq!((broken, count), (vec!["a.html: #nowhere".into(), "a.html: missing.png".into()], 5));
+    }
+}
