@@ -187,3 +187,34 @@ fn the_page_on_faults_names_every_row_of_the_fault_table() {
     }
     assert!(count > 40, "only {count} rows were looked at");
 }
+
+/// The numbers with a point in a text, where no code is.
+fn figures(text: &str) -> Vec<&str> {
+    let mut in_fence = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        in_fence ^= line.starts_with("```");
+        if !in_fence {
+            let words =
+                line.split(|c: char| !c.is_ascii_digit() && c != '.').map(|word| word.trim_matches('.'));
+            found.extend(words.filter(|word| word.contains('.')));
+        }
+    }
+    found
+}
+
+#[test]
+fn figures_of_speed_are_those_of_the_benchmarks() {
+    let benchmarks = read(&repository().join("docs/benchmarks.md"));
+    for page in ["python/tuning.md", "rust/from-tokio.md"] {
+        let text = read(&repository().join(reference::BOOK).join(page));
+        let quoted = figures(&text);
+        assert!(quoted.len() > 2, "{page} quotes {quoted:?}");
+        for figure in quoted {
+            assert!(
+                benchmarks.contains(figure),
+                "{page} quotes {figure}, which docs/benchmarks.md does not have"
+            );
+        }
+    }
+}
