@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak faults faults-sweep bench-rust bench-rust-quick bench-tls bench-tls-quick bench-cores bench-python bench-python-quick doc package bench bench-report bench-quick
+.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak faults faults-sweep bench-rust bench-rust-quick bench-tls bench-tls-quick bench-cores bench-python bench-python-quick doc package bench bench-report bench-quick book book-open
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -104,3 +104,15 @@ bench-quick: ## the same in some minutes, too short to judge by: prints the tabl
 
 doc: ## the documentation, in target/doc
 	$(CARGO) doc --workspace --exclude millstream-py --no-deps
+
+MDBOOK := target/tools/bin/mdbook
+# Installed when it is missing, which takes some minutes once.
+$(MDBOOK):
+	$(CARGO) install mdbook --version 0.5.4 --locked --no-default-features --features search --root target/tools
+
+book: $(MDBOOK) ## the documentation site, in target/book, with its links checked (installs mdBook into target/tools)
+	$(MDBOOK) build docs/book
+	$(CARGO) run --quiet --package millstream-book --locked -- check target/book
+
+book-open: book ## the same, shown in the browser
+	xdg-open target/book/index.html

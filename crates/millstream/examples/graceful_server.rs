@@ -1,11 +1,11 @@
-//! A line server for the open internet: capped, and stopped gracefully by SIGTERM or Ctrl-C.
+//! A line server for the open internet: capped, with deadlines, and stopped gracefully by SIGTERM or Ctrl-C.
 //!
 //! `cargo run --example graceful_server -- 127.0.0.1 8888`; under systemd's socket activation it serves on the sockets
 //! that it was started with.
 
 use std::time::Duration;
 
-use millstream::{Error, ServeError, Server, ServerOptions, StreamReader, StreamWriter};
+use millstream::{Deadlines, Error, ServeError, Server, ServerOptions, StreamReader, StreamWriter};
 
 /// Answers each line with its length. Idle between two lines; at work while `slow` is computed.
 pub(crate) async fn count(mut reader: StreamReader, writer: StreamWriter) -> Result<(), Error> {
@@ -25,7 +25,11 @@ pub(crate) async fn count(mut reader: StreamReader, writer: StreamWriter) -> Res
 }
 
 pub(crate) async fn start(host: &str, port: u16) -> Result<Server, Error> {
-    let options = ServerOptions::new().limit(4096).max_connections(1000).max_connections_per_peer(100);
+    let options = ServerOptions::new()
+        .limit(4096)
+        .max_connections(1000)
+        .max_connections_per_peer(100)
+        .deadlines(Deadlines::internet().item(Duration::from_secs(30)));
     match options.start_inherited(count) {
         Err(ServeError::NoInherited { .. }) => Ok(options.start(host, port, count).await?),
         server => Ok(server?),

@@ -20,6 +20,23 @@
 //! }
 //! ```
 //!
+//! # Where to look
+//!
+//! | for | see |
+//! |---|---|
+//! | opening a connection | [`open_connection`], [`open_unix_connection`]; with options, [`ConnectOptions`]; of any byte stream, [`from_io`] |
+//! | serving | [`start_server`], [`start_unix_server`]; with options, [`ServerOptions`]; on every core, [`serve_per_core`] |
+//! | stopping | [`Server::stop`], [`Server::serve_until_terminated`], [`Stopping`] |
+//! | reading and writing | [`StreamReader`], [`StreamWriter`] |
+//! | limits and time | [`ServerOptions::max_connections`], [`Deadlines`], [`Watermarks`] |
+//! | TLS, STARTTLS | the module `tls`, and `StreamWriter::start_tls` |
+//! | proxies | [`relay`]; the PROXY protocol, [`proxy`] |
+//! | tests without sockets | [`testing`] |
+//! | errors | [`Error`], [`ErrorClass`], [`ServerFailure`] |
+//!
+//! The repository has a book (`make book`): a start, a cookbook of whole programs, a page for who comes from tokio and one for
+//! who comes from asyncio, each error and each limit explained.
+//!
 //! # The contract of a reader
 //!
 //! 1. **Bounded.** It never holds more than twice its limit of unread bytes plus one receive (64 KiB by default);
@@ -51,10 +68,12 @@
 //! | `Server::stop` | the stop goes on, deadline included |
 //! | `relay` | what was read is queued on the other side; a new relay goes on |
 //!
-//! # TLS
+//! # Features
 //!
-//! One option on each side, or `start_tls` on a live connection: see the module `tls`, behind the feature of that name,
-//! which is on by default.
+//! | feature | default | what it does |
+//! |---|---|---|
+//! | `tls` | on | TLS by rustls with the ring provider: one option on each side, or `start_tls` on a live connection |
+//! | `tracing` | off | a span for each served connection, and events for what happens to it |
 //!
 //! # What it tells
 //!
@@ -64,12 +83,22 @@
 //! was accepted, when its TLS handshake was over, what failed, and how it closed, with its counters. Failures are warnings or
 //! errors at the bounded rate of a [`ReportLimit`], and events of level DEBUG above it.
 //!
+//! # Errors
+//!
+//! One enum per operation, with the numbers that a caller needs. All turn into [`Error`] and into [`std::io::Error`] by `?`.
+//! Each value is in one [`ErrorClass`], which says whose doing it was:
+//!
+//! | class | whose doing | the stream afterwards |
+//! |---|---|---|
+//! | `BadCall` | the caller's: it can never work | untouched |
+//! | `ClosedByUs` | the caller's: closed, half-closed or aborted before | closed |
+//! | `BrokenByPeer` | the peer's, the network's or the system's | over; what arrived can still be read |
+//! | `Limit` | a bound that was set is reached | goes on, with its bytes |
+//! | `Deadline` | the peer was too slow | over |
+//!
 //! # What it needs
 //!
 //! A tokio runtime with its I/O and time drivers (`enable_all`), of any kind. Handlers and what they own must be `Send`.
-//!
-//! Errors are one enum per operation, each value in one [`ErrorClass`]; all turn into [`Error`] and into
-//! [`std::io::Error`] by `?`. For tests there are an in-memory pair and a scripted peer in [`testing`].
 #![cfg(unix)]
 // Says at each item which feature it needs, where the documentation is built by a nightly.
 #![cfg_attr(docsrs, feature(doc_cfg))]
