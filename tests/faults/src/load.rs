@@ -34,6 +34,10 @@ impl Target {
         Ok(Self { port, tls: Some(TlsConnector::from(context.papers.client()?)) })
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// A connection from the loopback address with this last number.
     pub(crate) async fn open(&self, host: u8) -> Result<BufReader<Box<dyn Io>>> {
         self.open_with(host, None).await

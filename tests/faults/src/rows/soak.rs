@@ -66,11 +66,12 @@ fn side_by_side(context: &Context, length: Duration) -> Result<Outcome> {
 
 fn soak(context: &Context, subject: Subject, length: Duration, tally: &mut Tally) -> Result<String> {
     let kept = Plan { fate: Fate::Kept, pace: Pace::Split { most: 300, stall: 100 } };
+    // A handshake has as long as a conversation: this row is not about deadlines, and the machine may be busy.
+    let setup = Setup::work("echo").close(Duration::from_secs(2)).handshake(PATIENCE);
     let mut servers = Vec::new();
     let mut ways = Vec::new();
     for is_tls in [false, true] {
-        let server =
-            Server::start(context, subject, &Setup::work("echo").tls(is_tls).close(Duration::from_secs(2)))?;
+        let server = Server::start(context, subject, &setup.clone().tls(is_tls))?;
         let about = [CONVERSATION, CONVERSATION];
         for (must_be_whole, proxy) in [
             (true, Proxy::start(server.port, kept, context.seed)?),
@@ -87,6 +88,7 @@ fn soak(context: &Context, subject: Subject, length: Duration, tally: &mut Tally
     let (wrong, quarters) =
         block_on(clients(&servers, ways, length, Arc::clone(&seen), Random::new(context.seed)))?;
     for what in wrong {
+        eprintln!("{}: {what}", subject.name());
         tally.fail(what);
     }
     let (whole, reported) = (seen.whole.load(Ordering::Relaxed), seen.reported.load(Ordering::Relaxed));
@@ -160,22 +162,27 @@ async fn clients(
     for number in 0..CONNECTIONS {
         let (target, must_be_whole) = ways[number % ways.len()].clone();
         let (seen, mut random) = (Arc::clone(&seen), Random::new(random.next()));
+        // Each from an address of its own: those that have just ended keep the ports of one address for a minute.
+        let host = u8::try_from(number + 1)?;
         workers.spawn(async move {
             while began.elapsed() < length {
-                let talk = tokio::time::timeout(PATIENCE, converse(&target, &mut random, &seen)).await;
-                let talk =
-                    talk.unwrap_or_else(|_| Err(Trouble::Wrong("a conversation that hangs".to_owned())));
+                let talk = tokio::time::timeout(PATIENCE, converse(&target, host, &mut random, &seen)).await;
+                let talk = talk.unwrap_or_else(|_| Err(Trouble::Wrong("it hangs".to_owned())));
+                let way = || {
+                    let (port, age) = (target.port(), began.elapsed().as_secs());
+                    format!("port {port}, kept {must_be_whole}, after {age} s")
+                };
                 match talk {
                     Ok(()) => seen.whole.fetch_add(1, Ordering::Relaxed),
                     Err(Trouble::Reported(_)) if !must_be_whole => {
                         seen.reported.fetch_add(1, Ordering::Relaxed)
                     }
                     Err(Trouble::Reported(text)) => {
-                        return Some(format!("through a proxy that keeps all: {text}"));
+                        return Some(format!("a whole way, and yet: {text} ({})", way()));
                     }
                     Err(Trouble::Wrong(text)) => {
                         seen.mismatches.fetch_add(1, Ordering::Relaxed);
-                        return Some(text);
+                        return Some(format!("{text} ({})", way()));
                     }
                 };
             }
@@ -212,8 +219,13 @@ impl<E: std::fmt::Display> From<E> for Trouble {
 }
 
 /// A few batches of lines of random lengths, each of which has to come back as it was sent.
-async fn converse(target: &Target, random: &mut Random, seen: &Seen) -> std::result::Result<(), Trouble> {
-    let mut stream = target.open(1).await?;
+async fn converse(
+    target: &Target,
+    host: u8,
+    random: &mut Random,
+    seen: &Seen,
+) -> std::result::Result<(), Trouble> {
+    let mut stream = target.open(host).await?;
     for _ in 0..1 + random.below(6) {
         let lines: Vec<Vec<u8>> = (0..1 + random.below(10))
             .map(|_| {
@@ -252,4 +264,4 @@ const LONG: Duration = Duration::from_secs(600);
 /// How often a quarter looks at that.
 const SAMPLES: u32 = 60;
 /// No conversation takes this long, however slow the machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
