@@ -162,11 +162,14 @@ async fn clients(
     for number in 0..CONNECTIONS {
         let (target, must_be_whole) = ways[number % ways.len()].clone();
         let (seen, mut random) = (Arc::clone(&seen), Random::new(random.next()));
+        // A long soak leaves the machine to others: its connections are open, and mostly silent.
+        let pause = if length >= LONG { PAUSE } else { Duration::ZERO };
         // Each from an address of its own: those that have just ended keep the ports of one address for a minute.
         let host = u8::try_from(number + 1)?;
         workers.spawn(async move {
             while began.elapsed() < length {
-                let talk = tokio::time::timeout(PATIENCE, converse(&target, host, &mut random, &seen)).await;
+                let talk =
+                    tokio::time::timeout(PATIENCE, converse(&target, host, pause, &mut random, &seen)).await;
                 let talk = talk.unwrap_or_else(|_| Err(Trouble::Wrong("it hangs".to_owned())));
                 let way = || {
                     let (port, age) = (target.port(), began.elapsed().as_secs());
@@ -222,11 +225,13 @@ impl<E: std::fmt::Display> From<E> for Trouble {
 async fn converse(
     target: &Target,
     host: u8,
+    pause: Duration,
     random: &mut Random,
     seen: &Seen,
 ) -> std::result::Result<(), Trouble> {
     let mut stream = target.open(host).await?;
     for _ in 0..1 + random.below(6) {
+        tokio::time::sleep(pause.mul_f64(random.below(1_000) as f64 / 1_000.0)).await;
         let lines: Vec<Vec<u8>> = (0..1 + random.below(10))
             .map(|_| {
                 let most = [20, 500, 5_000][random.below(3)];
@@ -261,6 +266,8 @@ const CONNECTIONS: usize = 200;
 const CONVERSATION: usize = 25_000;
 /// From here on a soak is judged by what the servers hold, too.
 const LONG: Duration = Duration::from_secs(600);
+/// The longest that a connection of a long soak says nothing.
+const PAUSE: Duration = Duration::from_secs(6);
 /// How often a quarter looks at that.
 const SAMPLES: u32 = 60;
 /// No conversation takes this long, however slow the machine.
