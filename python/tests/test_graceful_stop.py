@@ -257,10 +257,13 @@ def test_a_handler_that_refuses_to_be_cancelled_delays_the_stop_by_a_second_only
 
 def test_handlers_are_told_and_may_say_goodbye(run):
     async def main():
+        began = asyncio.Event()
+
         async def handler(reader, writer):
             stopping = writer.stopping()
             assert not stopping.is_requested() and stopping.time_left() is None
             assert not reader.stopping().is_requested()
+            began.set()
             await stopping.requested()
             assert stopping.is_requested() and reader.stopping().is_requested()
             assert 9 < stopping.time_left() <= 10
@@ -269,7 +272,7 @@ def test_handlers_are_told_and_may_say_goodbye(run):
 
         server, address = await serve(handler)
         client = plain(address)
-        await eventually(lambda: server.stats().connections == 1)
+        await began.wait()
         assert numbers(await server.stop(10)) == (1, 0, 0)
         assert await receive(client) == b"goodbye\n"
         client.close()
