@@ -252,7 +252,7 @@ impl StreamReader {
     /// one item.
     ///
     /// **Cancelling** it leaves the rest undropped, and does not tell how much that is: where that matters, drop what
-    /// [`peek`](Self::peek) shows piece by piece.
+    /// [`peek`](Self::peek) shows piece by piece. What it has dropped counts for the deadlines of the item that is read next.
     ///
     /// # Errors
     /// [`SkipError::Incomplete`] if the stream ends first; [`SkipError::Failed`].
@@ -261,7 +261,7 @@ impl StreamReader {
         let mut dropped = self.dropped;
         while left > 0 {
             let max = usize::try_from(left).unwrap_or(usize::MAX);
-            match self.answer(&Request::Some { max }).await {
+            match poll_fn(|cx| self.poll_answer_to(&Request::Some { max }, true, cx)).await {
                 Answer::Ready { len } => {
                     self.buffer.consume(len);
                     left -= len as u64;
@@ -361,12 +361,23 @@ impl StreamReader {
 
     /// Asks the buffer, and receives while it needs more. Cancel-safe: no answer consumes anything.
     pub(crate) fn poll_answer(&mut self, cx: &mut Context<'_>, request: &Request<'_>) -> Poll<Answer> {
+        self.poll_answer_to(request, false, cx)
+    }
+
+    /// The same, for a read or for a skip.
+    fn poll_answer_to(&mut self, request: &Request<'_>, skips: bool, cx: &mut Context<'_>) -> Poll<Answer> {
         loop {
             match self.buffer.poll(request) {
                 Answer::Need | Answer::Ready { .. } if self.turn_left < ITEM_COST => {
                     std::task::ready!(self.poll_yield(cx))
                 }
-                Answer::Need => std::task::ready!(self.poll_fill(cx)),
+                Answer::Need => {
+                    // What is read is whole with its first byte: nothing of it has come, whatever a skip dropped before.
+                    if !skips && matches!(request, Request::Some { .. }) {
+                        self.dropped = 0;
+                    }
+                    std::task::ready!(self.poll_fill(cx));
+                }
                 Answer::Ready { len } => {
                     self.turn_left -= ITEM_COST;
                     self.dropped = 0;
@@ -376,6 +387,12 @@ impl StreamReader {
                 answer => return Poll::Ready(answer),
             }
         }
+    }
+
+    /// What comes from here on is another conversation.
+    #[cfg(feature = "tls")]
+    pub(crate) fn forget_dropped(&mut self) {
+        self.dropped = 0;
     }
 
     /// One receive into the buffer. Ready when there is something new: bytes, the end, or a failure.

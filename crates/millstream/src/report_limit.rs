@@ -70,7 +70,7 @@ impl ReportLimit {
     /// How long after each other those above the burst come (a second by default). Zero: nothing is held back.
     #[must_use]
     pub fn every(mut self, every: Duration) -> Self {
-        self.every = every;
+        self.every = every.min(LONGEST);
         self
     }
 
@@ -108,6 +108,8 @@ pub(crate) fn bounded(write: impl Fn(&str) + Send + Sync + 'static) -> Report {
 const DEFAULT_BURST: u32 = 10;
 /// A line a second of each cause is read by people and fills no disk: less than 20 MB a day.
 const DEFAULT_EVERY: Duration = Duration::from_secs(1);
+/// A century, which times any burst is still a time.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -198,6 +200,8 @@ mod tests {
             assert!((0..1_000).all(|_| none.admit(&header()) == Some(0)));
             let all = ReportLimit::new().burst(0).every(Duration::MAX);
             assert_eq!((0..1_000).filter(|_| all.admit(&header()).is_some()).count(), 1);
+            let burst = ReportLimit::new().every(Duration::MAX);
+            assert_eq!((0..1_000).filter(|_| burst.admit(&header()).is_some()).count(), 10);
             let many = ReportLimit::new().burst(u32::MAX).every(Duration::MAX);
             assert!((0..1_000).all(|_| many.admit(&header()) == Some(0)));
         });

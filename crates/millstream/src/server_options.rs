@@ -66,7 +66,8 @@ pub struct ServerOptions {
     start_serving: bool,
     mode: Option<u32>,
     unlink: bool,
-    report: Report,
+    /// Without one, failures are lines on standard error; each server has a bound of its own for those.
+    report: Option<Report>,
     limits: Limits,
     pub(crate) proxy: crate::proxy::ProxyProtocol,
     #[cfg(feature = "tls")]
@@ -86,7 +87,7 @@ impl Default for ServerOptions {
             start_serving: true,
             mode: None,
             unlink: true,
-            report: to_stderr(),
+            report: None,
             limits: Limits::default(),
             proxy: crate::proxy::ProxyProtocol::off(),
             #[cfg(feature = "tls")]
@@ -175,7 +176,13 @@ impl ServerOptions {
     /// that bound, for callbacks that write.
     #[must_use]
     pub fn on_failure(mut self, report: impl Fn(ServerFailure) + Send + Sync + 'static) -> Self {
-        self.report = Arc::new(report);
+        self.report = Some(Arc::new(report));
+        self
+    }
+
+    /// What all servers that are started from these options have in common where they are one: the cores of one server.
+    pub(crate) fn for_cores(mut self) -> Self {
+        self.report.get_or_insert_with(to_stderr);
         self
     }
 
@@ -302,7 +309,7 @@ impl ServerOptions {
         R: HandlerReturn<K>,
     {
         let handler: Arc<Handler> = Arc::new(move |reader, writer| handler(reader, writer).into_work());
-        let report = Arc::clone(&self.report);
+        let report = self.report.clone().unwrap_or_else(to_stderr);
         let admission = Admission::new(self.limits.clone());
         let before = (self.proxy.clone(), self.secure());
         let server = Server::new(bound, handler, self.streams, self.backlog, report, before, admission);

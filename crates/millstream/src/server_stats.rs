@@ -1,5 +1,6 @@
 //! What one server did so far and is doing now, in numbers.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -12,7 +13,8 @@ use crate::trace::Failures;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerStats {
-    /// Connections that were let in. Those that were refused are not among them.
+    /// Connections that were let in: those that were refused at once are not among them, those that were refused for what
+    /// their PROXY header said are.
     pub accepted: u64,
     /// Connections now: those whose handler or handshake runs, and those that are closing.
     pub connections: usize,
@@ -113,8 +115,10 @@ impl Counters {
             } else if !failure.is_accept() {
                 count(&counters.handler_errors);
             }
-            traced.tell(&failure);
+            // A subscriber's panic is not to keep the report from who counts by it.
+            let traced = catch_unwind(AssertUnwindSafe(|| traced.tell(&failure)));
             report(failure);
+            drop(traced);
         })
     }
 

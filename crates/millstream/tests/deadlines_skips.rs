@@ -6,8 +6,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use millstream::testing::{Pair, pair_between};
+#[cfg(feature = "tls")]
+use millstream::tls::TlsVersion;
 use millstream::{ConnectOptions, DeadlineKind, Deadlines, Failure, SkipError, StreamReader, StreamWriter};
 use support::run_paused;
+use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Runs a scenario over each kind of transport, with the deadlines on the first pair and none on that of its peer.
@@ -213,6 +216,45 @@ fn a_drip_of_records_into_a_skip_is_cut_too() {
             dripping.await.unwrap();
         });
     }
+}
+
+#[test]
+fn a_read_that_waits_for_its_first_byte_is_not_cut_for_what_a_skip_dropped_before() {
+    for deadlines in [Deadlines::none().item(secs(10)), Deadlines::internet()] {
+        over_each(deadlines, |tested, other| async move {
+            let ((mut reader, _writer), (_keep, peer)) = (tested, other);
+            for round in 0..3 {
+                peer.write(b"what nobody wants").unwrap();
+                peer.flush().unwrap();
+                assert!(timeout(secs(1), reader.skip(u64::MAX)).await.is_err());
+                // Below the 75 s after which it would be cut for silence.
+                let waited = match round {
+                    0 => timeout(secs(60), reader.read(100)).await.map(drop),
+                    1 => timeout(secs(60), reader.peek()).await.map(drop),
+                    _ => timeout(secs(60), AsyncReadExt::read(&mut reader, &mut [0; 4])).await.map(drop),
+                };
+                assert!(waited.is_err(), "{deadlines:?}, round {round}");
+            }
+        });
+    }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn what_a_skip_dropped_in_plain_text_is_not_held_against_the_tls_behind_it() {
+    run_paused(async {
+        let realm = support::tls::Realm::new();
+        let options = ConnectOptions::new().item_deadline(secs(10));
+        let ((mut reader, writer), raw) = pair_between(&options, &ConnectOptions::new()).unwrap();
+        raw.1.write(b"no line").unwrap();
+        raw.1.flush().unwrap();
+        assert!(timeout(secs(1), reader.skip_until(b"\n")).await.is_err());
+        let mut peer = realm.bare_client(TlsVersion::V1_3, raw);
+        let server = realm.server(TlsVersion::V1_3);
+        let (begun, ()) = tokio::join!(writer.start_tls(&mut reader, &server), peer.handshake());
+        begun.unwrap();
+        assert!(timeout(secs(3600), reader.read_line()).await.is_err(), "a silent peer is cut");
+    });
 }
 
 fn secs(seconds: u64) -> Duration {

@@ -369,3 +369,29 @@ fn over_tls_a_refused_client_sees_an_end_before_any_handshake() {
         serving.end().await;
     });
 }
+
+#[test]
+fn who_is_refused_while_the_server_stops_is_cut_off_at_its_deadline_as_all_are() {
+    run(async {
+        let serving = Serving::start(capped().max_connections_per_peer(1)).await;
+        let first = from(&serving, CLIENT);
+        assert!(is_in(&first).await);
+        let late = serving.connect();
+        while serving.server.connections() < 2 {
+            tick().await;
+        }
+        let header_in_time = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            send(&late, &header_of(CLIENT));
+        };
+        let (stopped, ()) = tokio::join!(serving.server.stop(Duration::from_millis(200)), header_in_time);
+        assert_eq!(serving.server.stats().refused_per_peer, 1, "{stopped:?}");
+        // Its own time to read the farewell would be a second.
+        let over = Instant::now();
+        while std::io::Write::write(&mut &late, b"x").is_ok() {
+            tick().await;
+        }
+        assert!(over.elapsed() < Duration::from_millis(500), "{:?}", over.elapsed());
+        drop(first);
+    });
+}

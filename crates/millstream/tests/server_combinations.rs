@@ -198,6 +198,48 @@ fn what_is_skipped_in_part_is_part_of_a_request_to_a_stop() {
     });
 }
 
+#[test]
+fn a_stop_lets_a_skip_that_is_half_way_end_whatever_was_written_meanwhile() {
+    for kind in ["skip", "skip_until", "read_exactly"] {
+        run(async move {
+            let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+            let handler = move |mut reader: StreamReader, writer: StreamWriter| {
+                let tell = tell.clone();
+                async move {
+                    let upload = async {
+                        match kind {
+                            "skip" => reader.skip(100).await.map_err(Error::from),
+                            "skip_until" => reader.skip_until(b"\n").await.map(drop).map_err(Error::from),
+                            _ => reader.read_exactly(100).await.map(drop).map_err(Error::from),
+                        }
+                    };
+                    let progress = async {
+                        loop {
+                            tokio::time::sleep(ms(20)).await;
+                            writer.write(b"still here\n").expect("open");
+                        }
+                    };
+                    let result = tokio::select! { result = upload => result, () = progress => Ok(()) };
+                    tell.send(result.map_err(|error| error.to_string())).expect("the test waits");
+                }
+            };
+            let server = ServerOptions::new().start("127.0.0.1", 0, handler).await.unwrap();
+            let (mut reader, writer) = millstream::open_connection("127.0.0.1", port(&server)).await.unwrap();
+            writer.write(&[b'x'; 50]).unwrap();
+            writer.flush().unwrap();
+            // By then something was written behind what was read.
+            reader.read_line().await.unwrap();
+            let client = async {
+                tokio::time::sleep(ms(400)).await;
+                let _ = writer.write(&[&[b'x'; 49][..], b"\n"].concat());
+                let _ = writer.flush();
+            };
+            let (stopped, ()) = tokio::join!(server.stop(Duration::from_secs(5)), client);
+            assert_eq!((kind, told.recv().await.unwrap(), stopped.finished), (kind, Ok(()), 1));
+        });
+    }
+}
+
 fn required() -> ProxyProtocol {
     ProxyProtocol::required().trust("127.0.0.1").expect("a network")
 }

@@ -241,3 +241,30 @@ fn a_flood_of_failures_is_a_bounded_number_of_warnings_and_the_rest_is_for_who_d
     assert!((10..=10 + later).contains(&count(": WARN ")), "{lines:#?}");
     assert_eq!(count(": WARN ") + count(": DEBUG "), 41, "{lines:#?}");
 }
+
+#[test]
+fn a_failure_that_cannot_be_put_into_words_is_told_to_the_callback_all_the_same() {
+    #[derive(Debug)]
+    struct Unspeakable;
+
+    impl std::fmt::Display for Unspeakable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("as it was told")
+        }
+    }
+
+    impl std::error::Error for Unspeakable {}
+
+    let _guard = tracing::subscriber::set_default(Notes::default());
+    run(async {
+        let (tell, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let options = ServerOptions::new().on_failure(move |_| tell.send(()).expect("the test waits"));
+        let fail = |_, _| async { Err::<(), _>(Unspeakable) };
+        let server = options.start("127.0.0.1", 0, fail).await.unwrap();
+        let port = server.sockets()[0].port().unwrap();
+        drop(open_connection("127.0.0.1", port).await.unwrap());
+        heard.recv().await.unwrap();
+        server.close();
+        server.wait_closed().await;
+    });
+}

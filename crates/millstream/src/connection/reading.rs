@@ -32,10 +32,11 @@ impl Connection {
         if self.is_watched {
             self.read_stats.hold(buffer.len().saturating_add(dropped).min(usize::MAX - 1));
         }
+        let between_items = buffer.is_empty() && dropped == 0;
         if self.is_sealed.load(Ordering::Relaxed) {
-            return self.poll_fill_sealed(cx, buffer);
+            return self.poll_fill_sealed(cx, buffer, between_items);
         }
-        match std::task::ready!(self.poll_receive(cx, buffer.is_empty(), buffer.spare())) {
+        match std::task::ready!(self.poll_receive(cx, between_items, buffer.spare())) {
             Ok(0) | Err(ReadEnd::Closed | ReadEnd::Idle) => buffer.feed_eof(),
             Ok(n) => {
                 buffer.commit(n);

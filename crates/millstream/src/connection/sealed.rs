@@ -106,9 +106,10 @@ impl Connection {
         self: &Arc<Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuffer,
+        between_items: bool,
     ) -> Poll<usize> {
         lend_scratch(|scratch| {
-            let end = match ready!(self.poll_receive(cx, buffer.is_empty(), scratch)) {
+            let end = match ready!(self.poll_receive(cx, between_items, scratch)) {
                 Ok(0) => self.state.lock().sealed_end(),
                 Ok(n) => {
                     self.open(&scratch[..n], buffer);

@@ -67,7 +67,7 @@ impl ServerOptions {
     /// These options for a server on every core. They hold for each core: what they limit in number, each core may have.
     /// [`reuse_port`](Self::reuse_port) is on whatever it was set to, and serving starts at once.
     pub fn per_core(&self) -> PerCoreOptions {
-        PerCoreOptions { options: self.clone().reuse_port(true).start_serving(true), cores: None }
+        PerCoreOptions { options: self.clone().for_cores().reuse_port(true).start_serving(true), cores: None }
     }
 }
 

@@ -250,6 +250,7 @@ impl Shared {
         for connection in self.connections() {
             connection.cut_off();
         }
+        self.refused.close();
     }
 }
 

@@ -98,6 +98,7 @@ impl StreamWriter {
         if self.connection.has_ended() {
             return Err(TlsError::Ended);
         }
+        reader.forget_dropped();
         begin(reader, tls).await
     }
 
