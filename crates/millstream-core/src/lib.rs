@@ -34,7 +34,6 @@ mod address_race;
 mod deadlines;
 mod error;
 mod failure;
-mod large_memory;
 mod lifecycle;
 pub mod proxy;
 mod read_buffer;

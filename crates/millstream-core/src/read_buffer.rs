@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use crate::error::ConfigError;
 use crate::failure::Failure;
-use crate::large_memory;
 use crate::read_request::{Answer, Request, Tail};
 use crate::search::SearchMemo;
 
@@ -142,8 +141,7 @@ impl ReadBuffer {
         self.peak_len
     }
 
-    /// Room for the next fill, at least one byte and never more than 64 KiB; than 256 KiB once as much is unread, which only
-    /// a limit or a count of more than that lets happen.
+    /// Room for the next fill, at least one byte and never more than 64 KiB.
     ///
     /// The room never depends on what a read asks for or a peer announced: it grows only after fills that used all of it.
     #[inline]
@@ -278,8 +276,7 @@ impl ReadBuffer {
     /// The size of the room that `spare` hands out.
     #[inline]
     fn room(&self) -> usize {
-        let most = if self.len() >= LARGE_FILL { LARGE_FILL } else { self.fill_len };
-        (self.storage.len() - self.end).min(most)
+        (self.storage.len() - self.end).min(self.fill_len)
     }
 
     /// Moves the unread bytes to the front if that costs no more than was consumed since, else takes more memory. Both
@@ -290,14 +287,9 @@ impl ReadBuffer {
         if !outgrown && self.start >= len && self.storage.len() - len >= self.fill_len / 4 {
             self.storage.copy_within(self.start..self.end, 0);
         } else {
-            let wanted = len.saturating_mul(2).max(len.saturating_add(self.fill_len));
-            let mut other =
-                if wanted > KEEP_LEN { large_memory::to_receive(wanted) } else { vec![0; wanted] };
-            other[..len].copy_from_slice(self.unread());
-            let left = std::mem::replace(&mut self.storage, other);
-            if left.len() > KEEP_LEN {
-                large_memory::received(left);
-            }
+            let mut larger = vec![0; len.saturating_mul(2).max(len.saturating_add(self.fill_len))];
+            larger[..len].copy_from_slice(&self.storage[self.start..self.end]);
+            self.storage = larger;
         }
         self.start = 0;
         self.end = len;
@@ -310,8 +302,6 @@ const FIRST_FILL: usize = 8 * 1024;
 const FIRST_FEED: usize = 1024;
 /// The most room a fill is offered beyond doubling: as much as a hand-written loop uses.
 const FULL_FILL: usize = 64 * 1024;
-/// The most room for an item that is larger than this already: its memory is there, and fewer receives fill it.
-const LARGE_FILL: usize = 256 * 1024;
 /// A buffer larger than this gives its memory back once little is unread. More than twice what `make_room` takes for a
 /// little, so that the two do not chase each other.
 const KEEP_LEN: usize = 4 * FULL_FILL;
@@ -376,30 +366,6 @@ mod tests {
         }
         assert!(buffer.storage.len() <= KEEP_LEN, "{} bytes kept", buffer.storage.len());
         assert_eq!(buffer.unread()[..13], *b"an item begun");
-    }
-
-    #[test]
-    fn a_large_item_is_filled_in_larger_pieces_into_memory_that_the_last_one_left() {
-        let mut buffer = ReadBuffer::new(DEFAULT_LIMIT).unwrap();
-        let item: Vec<u8> = (0..=255_u8).cycle().take(1_000_000).collect();
-        let mut places = Vec::new();
-        for _ in 0..3 {
-            let (mut rest, mut fills) = (&item[..], 0);
-            while !rest.is_empty() {
-                let spare = buffer.spare();
-                let n = spare.len().min(rest.len());
-                spare[..n].copy_from_slice(&rest[..n]);
-                buffer.commit(n);
-                rest = &rest[n..];
-                fills += 1;
-            }
-            assert!(buffer.unread() == item);
-            places.push((buffer.unread().as_ptr(), fills));
-            buffer.consume(item.len());
-        }
-        // The first one begins with small fills, in memory that grows.
-        assert_eq!((places[1].0, places[1].1), (places[0].0, 7));
-        assert_eq!(places[2], places[1]);
     }
 
     #[test]

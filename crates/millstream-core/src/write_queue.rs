@@ -9,7 +9,6 @@ use std::fmt;
 use bytes::{Buf, Bytes};
 
 use crate::error::WriteError;
-use crate::large_memory;
 use crate::watermarks::Watermarks;
 
 /// Corked bytes leave at once when there are this many: with 8 to 64 KiB the benchmarks do not differ, and the smallest
@@ -180,9 +179,6 @@ impl WriteQueue {
         if self.tail.len() >= TAIL_LEN {
             self.end_tail();
         }
-        if data.len() > KEEP_LEN && self.tail.is_empty() {
-            self.tail = large_memory::to_send(data.len());
-        }
         self.tail.extend_from_slice(data);
         self.grown(data.len());
     }
@@ -264,7 +260,7 @@ impl WriteQueue {
             self.tail_sent = 0;
             self.tail.clear();
             if self.tail.capacity() > KEEP_LEN {
-                large_memory::sent(std::mem::take(&mut self.tail));
+                self.tail = Vec::new();
             }
         }
     }
@@ -412,21 +408,6 @@ mod tests {
         assert!(queue.is_paused());
         assert!(queue.sealed_left());
         assert!(queue.is_empty());
-    }
-
-    #[test]
-    fn a_large_message_is_queued_in_memory_that_the_last_one_left() {
-        let mut queue = WriteQueue::new(Watermarks::default(), None);
-        let message = vec![7; 1_000_000];
-        let mut places = Vec::new();
-        for _ in 0..3 {
-            queue.push(&message);
-            assert!(bytes_of(&queue) == message);
-            places.push(queue.as_slice().map(<[u8]>::as_ptr));
-            let _ = queue.advance(message.len());
-            assert_eq!(queue.tail.capacity(), 0);
-        }
-        assert_eq!((places[1], places[2]), (places[0], places[0]));
     }
 
     #[test]

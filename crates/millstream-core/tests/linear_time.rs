@@ -21,8 +21,6 @@ mod deadlines;
 mod error;
 #[path = "../src/failure.rs"]
 mod failure;
-#[path = "../src/large_memory.rs"]
-mod large_memory;
 #[path = "../src/read_buffer.rs"]
 mod read_buffer;
 #[path = "../src/read_request.rs"]
