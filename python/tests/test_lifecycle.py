@@ -46,7 +46,8 @@ async def ask(port, kind):
             writer.write(line)
             if kind == 0:
                 assert await reader.readline() == b"re: " + line
-            elif kind == 1:
+            elif kind == 1 or sys.version_info < (3, 12):
+                # Before 3.12, wait_for() swallows a cancellation that comes when what it waits for is done.
                 assert await reader.readexactly(len(line) + 4, deadline=loop.time() + 60) == b"re: " + line
             else:
                 assert await asyncio.wait_for(reader.readuntil(b"\\n"), 60) == b"re: " + line
