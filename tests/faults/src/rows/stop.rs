@@ -41,7 +41,7 @@ pub(super) fn s4(context: &Context) -> Result<Outcome> {
         size(stuck.due + prompt.due),
     );
     let mut outcome = Outcome::ours(tally, figure);
-    "the package has asyncio's close, without a deadline".clone_into(&mut outcome.python);
+    "server.stop, by tests: test_graceful_stop".clone_into(&mut outcome.python);
     Ok(outcome.asyncio("no stop with a deadline").tokio("no server to stop"))
 }
 
