@@ -3,9 +3,12 @@ nothing runs, and no read or write looks at a clock."""
 
 from __future__ import annotations
 
+import gc
 import socket
 import struct
+import sys
 import weakref
+from asyncio import sslproto
 
 from . import _core
 
@@ -43,7 +46,7 @@ class Watching:
         if transport is None:
             return
         loop = protocol._loop
-        buffered = transport.get_write_buffer_size()
+        buffered = unsent(transport)
         following, passed = self._watch.look(loop.time(), self._reader, buffered)
         if passed is None:
             self._timer = loop.call_at(following, self._look)
@@ -57,6 +60,37 @@ class Watching:
             transport.close()
         else:
             reset(transport)
+
+
+def unsent(transport):
+    """How many bytes wait in a transport and in the one under its TLS. TLS itself counts only what it has not passed on."""
+    size = 0
+    while transport is not None:
+        under = _under(transport)
+        if under is None or not _tells_of_the_one_under_it(transport):
+            size += transport.get_write_buffer_size()
+        transport = under
+    return size
+
+
+def _tells_of_the_one_under_it(transport):
+    return sys.version_info < (3, 11) and isinstance(transport, sslproto._SSLProtocolTransport)
+
+
+def _under(transport):
+    """The transport that carries one of TLS. ``None`` if there is none, or if none can be found."""
+    if transport.get_extra_info("ssl_object") is None:
+        return None
+    protocol = getattr(transport, "_ssl_protocol", None)
+    if protocol is not None:
+        under = getattr(protocol, "_transport", None)
+        return under if hasattr(under, "get_write_buffer_size") else None
+    # uvloop's have no attributes. The collector knows what its TLS holds: the one that it is the protocol of carries it.
+    protocol = transport.get_extra_info("uvloop.sslproto")
+    for under in gc.get_referents(protocol):
+        if hasattr(under, "get_write_buffer_size") and under.get_protocol() is protocol:
+            return under
+    return None
 
 
 def reset(transport):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 
 from . import _core
-from ._deadlines import Watching, reset
+from ._deadlines import Watching, reset, unsent
 
 
 class Served:
@@ -114,7 +114,7 @@ class Served:
         if reader is None or self.stop_end is not None or not self.stop.ends(reader._idle()):
             return
         transport = self._transport()
-        if transport is None or transport.get_write_buffer_size():
+        if transport is None or unsent(transport):
             return
         self.stop_end = "idle"
         reader._call_on_wait(None)
@@ -134,7 +134,7 @@ class Served:
                 return
         transport = self._transport()
         if self._task is None and transport is not None and transport.is_closing():
-            if not transport.get_write_buffer_size():
+            if not unsent(transport):
                 # Everything was sent, and only the peer's end is missing.
                 transport.abort()
                 return

@@ -11,6 +11,7 @@ import weakref
 
 import millstream
 import pytest
+from millstream._deadlines import unsent
 from support import eventually, raw_peer, receive, tls, turns  # noqa: F401
 
 
@@ -295,6 +296,108 @@ def test_over_tls_deadlines_pass_as_well(run, tls):  # noqa: F811
             assert ends[0] == b"line\n" and str(ends[1]).startswith("no whole item within 300ms: 7 bytes")
             assert passed(server) == {"item": 1}
             writer.close()
+
+    run(main())
+
+
+@contextlib.asynccontextmanager
+async def served_over_tls(handler, contexts, **options):
+    """The transport of a client that does not read, of a server with these options over TLS, and what its handler raised."""
+    loop = asyncio.get_running_loop()
+    begun, ends = asyncio.Event(), loop.create_future()
+
+    async def handle(reader, writer):
+        begun.set()
+        try:
+            ends.set_result(await handler(reader, writer))
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            ends.set_result(error)
+        finally:
+            writer.close()
+
+    server = await millstream.start_server(handle, "127.0.0.1", 0, ssl=contexts[0], **options)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 13)
+    sock.setblocking(False)
+    await loop.sock_connect(sock, server.sockets[0].getsockname())
+    client, _ = await loop.create_connection(
+        asyncio.Protocol, sock=sock, ssl=contexts[1], server_hostname="localhost"
+    )
+    # A handshake that is not over on the other side needs what would not be read.
+    await begun.wait()
+    client.pause_reading()
+    try:
+        yield server, client, ends
+    finally:
+        client.abort()
+        server.close()
+        server.abort_clients()
+        await server.wait_closed()
+
+
+async def bulk_and_a_read(reader, writer):
+    writer.write(bytes(1 << 24))
+    return await reader.readline()
+
+
+def test_over_tls_a_peer_that_takes_nothing_is_cut_as_well(run, tls):  # noqa: F811
+    async def main():
+        async with served_over_tls(bulk_and_a_read, tls, write_progress_timeout=0.3) as (server, client, ends):
+            error = await asyncio.wait_for(ends, 10)
+            assert type(error) is TimeoutError
+            assert str(error).startswith("the peer took nothing within 300ms: "), error
+            assert passed(server) == {"write_progress": 1}
+
+    run(main())
+
+
+def test_over_tls_an_idle_peer_that_has_not_taken_everything_is_reset(run, tls):  # noqa: F811
+    async def main():
+        async with served_over_tls(bulk_and_a_read, tls, idle_timeout=0.3) as (server, client, ends):
+            assert type(await asyncio.wait_for(ends, 10)) is TimeoutError
+            assert passed(server) == {"idle": 1}
+            # Were it only closed, what is queued would keep it open.
+            await eventually(lambda: server.stats().connections == 0)
+
+    run(main())
+
+
+def test_over_tls_a_peer_that_takes_its_answer_slowly_but_steadily_is_not_cut(run, tls):  # noqa: F811
+    async def main():
+        async def bulk(reader, writer):
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+            writer.write(bytes(1 << 21))
+            return await reader.readline()
+
+        async with served_over_tls(bulk, tls, write_progress_timeout=0.6) as (server, client, ends):
+            for _ in range(30):
+                client.resume_reading()
+                await asyncio.sleep(0.001)
+                client.pause_reading()
+                await asyncio.sleep(0.05)
+            assert not ends.done()
+            client.resume_reading()
+            client.write(b"thanks\n")
+            assert await ends == b"thanks\n"
+            assert passed(server) == {}
+
+    run(main())
+
+
+def test_what_waits_under_tls_is_found_and_counted_once(run, tls):  # noqa: F811
+    async def main():
+        found = []
+
+        async def handler(reader, writer):
+            writer.write(bytes(1 << 24))
+            await turns(3)
+            found.append(unsent(writer.transport))
+            writer.abort()
+
+        async with served_over_tls(handler, tls) as (_, _, ends):
+            await ends
+        # Records have their own headers.
+        assert (1 << 22) < found[0] < (1 << 24) * 1.1
 
     run(main())
 
