@@ -16,6 +16,10 @@ from . import _core
 #: as if it took nothing.
 _UNSENT = 64 * 1024
 
+#: Is looked at in the place of a reader that the program has forgotten. Nobody reads from that any more; its peer may still have
+#: to take what was written.
+_FORGOTTEN = _core.ReaderBase()
+
 
 class Watching:
     """Watches one connection from when it is established until it is lost."""
@@ -25,7 +29,8 @@ class Watching:
     def __init__(self, protocol, reader, deadlines, passed=None):
         loop = protocol._loop
         self._protocol = weakref.ref(protocol)
-        self._reader = reader
+        #: Weak: the loop's timer must not keep a connection that the program has forgotten.
+        self._reader = weakref.ref(reader)
         self._passed = passed
         #: What the connection was cut for.
         self.failure = None
@@ -47,7 +52,8 @@ class Watching:
             return
         loop = protocol._loop
         buffered = unsent(transport)
-        following, passed = self._watch.look(loop.time(), self._reader, buffered)
+        reader = self._reader()
+        following, passed = self._watch.look(loop.time(), _FORGOTTEN if reader is None else reader, buffered)
         if passed is None:
             self._timer = loop.call_at(following, self._look)
             return
@@ -55,7 +61,8 @@ class Watching:
         self.failure = TimeoutError(text)
         if self._passed is not None:
             self._passed(kind)
-        self._reader._connection_failed(TimeoutError(text))
+        if reader is not None:
+            reader._connection_failed(TimeoutError(text))
         if kind == "idle" and not buffered:
             transport.close()
         else:

@@ -300,6 +300,50 @@ def test_over_tls_deadlines_pass_as_well(run, tls):  # noqa: F811
     run(main())
 
 
+@pytest.mark.parametrize("options", [{"idle_timeout": 0.05}, {"item_deadline": 0.05}, {"write_progress_timeout": 0.05}])
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_deadline_keeps_no_connection_that_the_program_has_forgotten(run, options):
+    async def main():
+        async def handler(reader, writer):
+            reader.user_data = writer  # a cycle: only the collector ends it
+
+        server = await millstream.start_server(handler, "127.0.0.1", 0, **options)
+        async with server:
+            with socket.create_connection(server.sockets[0].getsockname()):
+                await eventually(lambda: server.stats().accepted == 1)
+                await asyncio.sleep(0.2)
+                gc.collect()
+                await eventually(lambda: server.stats().connections == 0, 2)
+            assert passed(server) == {}
+
+    run(main())
+
+
+def test_a_forgotten_connection_whose_peer_takes_nothing_is_still_cut(run):
+    async def main():
+        gone = []
+
+        async def handler(reader, writer):
+            gone.append(weakref.ref(reader))
+            writer.write(bytes(1 << 24))
+            writer.close()
+
+        server = await millstream.start_server(handler, "127.0.0.1", 0, write_progress_timeout=0.2)
+        async with server:
+            with socket.create_connection(server.sockets[0].getsockname()) as client:
+                client.setblocking(False)
+                await eventually(lambda: gone)
+                await turns(3)
+                gc.collect()
+                assert gone[0]() is None
+                await eventually(lambda: server.stats().connections == 0, 5)
+                assert passed(server) == {"write_progress": 1}
+                with pytest.raises(ConnectionResetError):
+                    await receive(client)
+
+    run(main())
+
+
 @contextlib.asynccontextmanager
 async def served_over_tls(handler, contexts, **options):
     """The transport of a client that does not read, of a server with these options over TLS, and what its handler raised."""
