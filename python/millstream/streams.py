@@ -490,12 +490,22 @@ class StreamReader(_core.ReaderBase):
                 f"{func_name}() called while another coroutine is already waiting for incoming data"
             )
         assert not self._eof, "_wait_for_data after EOF"
+        self._raise_exception()
+        buffered = self.buffered
         waiter = self._waiter = self._loop.create_future()
         self._maybe_resume_transport(True)
         try:
             await waiter
         finally:
             self._waiter = None
+        if self.buffered <= buffered:
+            # What has arrived may be enough: then the loss is told to who waits next.
+            self._raise_exception()
+
+    def _raise_exception(self):
+        exc = _core.ReaderBase.exception(self)
+        if exc is not None:
+            raise exc
 
 
 def _stopping_of(served):
