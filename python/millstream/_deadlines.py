@@ -21,6 +21,21 @@ _UNSENT = 64 * 1024
 _FORGOTTEN = _core.ReaderBase()
 
 
+#: Those that a reader has to tell of that counts what arrives.
+_OF_READS = ("item_deadline", "idle_timeout", "min_receive_rate")
+
+
+def watch(protocol, reader, deadlines, passed=None):
+    """Watches a connection that has been established, as far as can be."""
+    if not isinstance(reader, _core.ReaderBase):
+        return
+    if type(reader).feed_data is not _core.ReaderBase.feed_data:
+        # What arrives may never come to us, and a peer that sends would look as if it did not.
+        deadlines = {name: value for name, value in deadlines.items() if name not in _OF_READS}
+    if deadlines:
+        protocol._watching = Watching(protocol, reader, deadlines, passed)
+
+
 class Watching:
     """Watches one connection from when it is established until it is lost."""
 

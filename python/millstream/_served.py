@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 
 from . import _core
-from ._deadlines import Watching, reset, unsent
+from ._deadlines import reset, unsent, watch
 
 
 class Served:
@@ -51,10 +51,7 @@ class Served:
         self._protocol = weakref.ref(protocol)
         if not self.opens():
             return False
-        reader = protocol._stream_reader
-        deadlines = self._clients.deadlines
-        if deadlines and isinstance(reader, _core.ReaderBase):
-            protocol._watching = Watching(protocol, reader, deadlines, self._clients.passed_deadline)
+        watch(protocol, protocol._stream_reader, self._clients.deadlines, self._clients.passed_deadline)
         if self.stop.deadline is not None and self._clients.ends_idle:
             self.tell_when_it_waits()
         return True

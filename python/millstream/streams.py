@@ -19,7 +19,7 @@ from asyncio.log import logger
 from . import _core
 from ._accepting import start_accepting
 from ._clients import Clients
-from ._deadlines import Watching
+from ._deadlines import watch
 from ._options import ServerOptions, take_deadlines
 from ._stopping import Stopping
 
@@ -512,12 +512,6 @@ def _stopping_of(served):
     return Stopping(None if served is None else served.stop)
 
 
-def _watch(protocol, reader, deadlines):
-    """Watches a connection that was opened, if it has deadlines."""
-    if deadlines:
-        protocol._watching = Watching(protocol, reader, deadlines)
-
-
 def _pair(limit, loop):
     reader = StreamReader(limit=limit, loop=loop)
     return reader, StreamReaderProtocol(reader, loop=loop)
@@ -529,7 +523,7 @@ async def open_connection(host=None, port=None, *, limit=_DEFAULT_LIMIT, **kwds)
     loop = events.get_running_loop()
     reader, protocol = _pair(limit, loop)
     transport, _ = await loop.create_connection(lambda: protocol, host, port, **kwds)
-    _watch(protocol, reader, deadlines)
+    watch(protocol, reader, deadlines)
     return reader, StreamWriter(transport, protocol, reader, loop)
 
 
@@ -563,7 +557,8 @@ async def start_server(client_connected_cb, host=None, port=None, *, limit=_DEFA
 
     When a deadline passes, at most a quarter of it late, the connection ends: what had arrived can be read, then reads, drains
     and ``wait_closed()`` raise ``TimeoutError`` with the numbers. An idle peer sees an end, any other a reset. The peer is
-    never blamed while the program does not read.
+    never blamed while the program does not read. (A reader whose class overrides ``feed_data`` is not watched for what it
+    receives: only ``write_progress_timeout`` holds.)
 
     >>> import asyncio, millstream
     >>> async def echo(reader, writer):
@@ -610,7 +605,7 @@ if hasattr(socket, "AF_UNIX"):
         loop = events.get_running_loop()
         reader, protocol = _pair(limit, loop)
         transport, _ = await loop.create_unix_connection(lambda: protocol, path, **kwds)
-        _watch(protocol, reader, deadlines)
+        watch(protocol, reader, deadlines)
         return reader, StreamWriter(transport, protocol, reader, loop)
 
     async def start_unix_server(client_connected_cb, path=None, *, limit=_DEFAULT_LIMIT, **kwds):

@@ -11,6 +11,7 @@ import weakref
 
 import millstream
 import pytest
+from millstream import streams
 from millstream._deadlines import unsent
 from support import eventually, raw_peer, receive, tls, turns  # noqa: F401
 
@@ -296,6 +297,41 @@ def test_over_tls_deadlines_pass_as_well(run, tls):  # noqa: F811
             assert ends[0] == b"line\n" and str(ends[1]).startswith("no whole item within 300ms: 7 bytes")
             assert passed(server) == {"item": 1}
             writer.close()
+
+    run(main())
+
+
+def test_a_peer_is_not_cut_as_idle_whose_bytes_an_overridden_feed_data_keeps_to_itself(run, monkeypatch):
+    class Foreign(millstream.StreamReader):
+        def feed_data(self, data):
+            kept.append(data)
+
+    kept = []
+    monkeypatch.setattr(streams, "StreamReader", Foreign)
+
+    async def main():
+        async with served(lines, idle_timeout=0.2, item_deadline=0.2) as (server, client, ends):
+            for _ in range(10):
+                client.send(b"line\n")
+                await asyncio.sleep(0.05)
+            assert passed(server) == {} and not ends.done()
+            assert b"".join(kept) == b"line\n" * 10
+        await ends
+
+    run(main())
+
+
+def test_an_overridden_feed_data_does_not_switch_off_the_deadline_for_writes(run, monkeypatch):
+    class Foreign(millstream.StreamReader):
+        def feed_data(self, data):
+            super().feed_data(data)
+
+    monkeypatch.setattr(streams, "StreamReader", Foreign)
+
+    async def main():
+        async with served(bulk_and_a_read, idle_timeout=10, write_progress_timeout=0.2) as (server, client, ends):
+            assert type(await ends) is TimeoutError
+            assert passed(server) == {"write_progress": 1}
 
     run(main())
 
