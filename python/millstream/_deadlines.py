@@ -20,6 +20,8 @@ _UNSENT = 64 * 1024
 #: to take what was written.
 _FORGOTTEN = _core.ReaderBase()
 
+#: How far back the causes of an exception are followed. They may go in a circle.
+_CAUSES = 16
 
 #: Those that a reader has to tell of that counts what arrives.
 _OF_READS = ("item_deadline", "idle_timeout", "min_receive_rate")
@@ -59,6 +61,20 @@ class Watching:
     def end(self):
         """There is no connection any more."""
         self._timer.cancel()
+
+    def explains(self, exc):
+        """Whether an exception is that of the deadline that has passed, was raised from it, or is a group of such."""
+        if self.failure is None:
+            return False
+        members = getattr(exc, "exceptions", None)  # before 3.11 there are no groups
+        if members and isinstance(members, tuple):
+            return all(map(self.explains, members))
+        for _ in range(_CAUSES):
+            # Everyone who was told has an object of their own.
+            if type(exc) is TimeoutError and exc.args == self.failure.args:
+                return True
+            exc = getattr(exc, "__cause__", None)
+        return False
 
     def _look(self):
         protocol = self._protocol()

@@ -217,6 +217,10 @@ class StreamReaderProtocol(_core.ProtocolBase, FlowControlMixin, asyncio.Protoco
             self._served.handler_ended()
 
     def _report(self, exc, transport):
+        if self._watching is not None and self._watching.explains(exc):
+            # It is the peer's doing, and counted: a report for each idle one would be a flood.
+            transport.close()
+            return
         if self._served is not None:
             self._served.handler_failed()
         self._loop.call_exception_handler(
@@ -558,7 +562,8 @@ async def start_server(client_connected_cb, host=None, port=None, *, limit=_DEFA
     When a deadline passes, at most a quarter of it late, the connection ends: what had arrived can be read, then reads, drains
     and ``wait_closed()`` raise ``TimeoutError`` with the numbers. An idle peer sees an end, any other a reset. The peer is
     never blamed while the program does not read. (A reader whose class overrides ``feed_data`` is not watched for what it
-    receives: only ``write_progress_timeout`` holds.)
+    receives: only ``write_progress_timeout`` holds.) A handler that lets this ``TimeoutError`` through, or raises its own from
+    it, is not reported: ``stats().passed_deadlines`` counts it.
 
     >>> import asyncio, millstream
     >>> async def echo(reader, writer):

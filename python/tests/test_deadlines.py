@@ -492,22 +492,67 @@ def test_a_deadline_gives_the_place_back(run):
     run(main())
 
 
-def test_a_handler_that_lets_the_timeout_through_is_reported_as_for_any_loss(run):
-    async def main():
-        async def handler(reader, writer):
-            await reader.readline()
+class OurError(Exception):
+    pass
 
-        server = await millstream.start_server(handler, "127.0.0.1", 0, idle_timeout=0.1)
-        async with server:
-            client = socket.create_connection(server.sockets[0].getsockname())
+
+async def lets_it_through(reader, writer):
+    await reader.readline()
+
+
+async def raises_its_own_from_it(reader, writer):
+    try:
+        await reader.readline()
+    except TimeoutError as error:
+        raise OurError from error
+
+
+async def lets_it_through_a_group(reader, writer):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(reader.readline())
+
+
+async def stumbles_over_it(reader, writer):
+    try:
+        await reader.readline()
+    except TimeoutError:
+        {}["a bug"]
+
+
+async def has_a_timeout_of_its_own(reader, writer):
+    with contextlib.suppress(TimeoutError):
+        await reader.readline()
+    raise TimeoutError("of the database")
+
+
+async def one_that_is_cut(handler):
+    """The server's counters, when a peer of this handler was cut as idle and all is over."""
+    server = await millstream.start_server(handler, "127.0.0.1", 0, idle_timeout=0.1)
+    async with server:
+        with socket.create_connection(server.sockets[0].getsockname()):
             await eventually(lambda: server.stats().connections == 0 and server.stats().accepted == 1)
-            assert server.stats().handler_errors == 1
-            [complaint] = run.complaints
-            assert type(complaint["exception"]) is TimeoutError
-            run.complaints.clear()
-            client.close()
+    return server.stats()
 
-    run(main())
+
+@pytest.mark.parametrize("handler", [lets_it_through, raises_its_own_from_it, lets_it_through_a_group])
+def test_a_handler_that_lets_the_timeout_through_is_no_error_but_a_passed_deadline(run, handler):
+    if handler is lets_it_through_a_group and not hasattr(asyncio, "TaskGroup"):
+        pytest.skip("there are no groups before 3.11")
+    stats = run(one_that_is_cut(handler))
+    assert run.complaints == []
+    assert stats.handler_errors == 0
+    assert stats.passed_deadlines["idle"] == 1
+
+
+@pytest.mark.parametrize(
+    ("handler", "error"), [(stumbles_over_it, KeyError), (has_a_timeout_of_its_own, TimeoutError)]
+)
+def test_a_handler_that_fails_otherwise_after_a_deadline_is_reported(run, handler, error):
+    stats = run(one_that_is_cut(handler))
+    [complaint] = run.complaints
+    assert type(complaint["exception"]) is error
+    assert stats.handler_errors == 1
+    run.complaints.clear()
 
 
 def test_a_drain_that_waits_is_told_of_the_deadline(run):
