@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 
 from . import _core
-from ._deadlines import Watching, reset
+from ._deadlines import reset, unsent, watch
 
 
 class Served:
@@ -51,10 +51,7 @@ class Served:
         self._protocol = weakref.ref(protocol)
         if not self.opens():
             return False
-        reader = protocol._stream_reader
-        deadlines = self._clients.deadlines
-        if deadlines and isinstance(reader, _core.ReaderBase):
-            protocol._watching = Watching(protocol, reader, deadlines, self._clients.passed_deadline)
+        watch(protocol, protocol._stream_reader, self._clients.deadlines, self._clients.passed_deadline)
         if self.stop.deadline is not None and self._clients.ends_idle:
             self.tell_when_it_waits()
         return True
@@ -114,7 +111,7 @@ class Served:
         if reader is None or self.stop_end is not None or not self.stop.ends(reader._idle()):
             return
         transport = self._transport()
-        if transport is None or transport.get_write_buffer_size():
+        if transport is None or unsent(transport):
             return
         self.stop_end = "idle"
         reader._call_on_wait(None)
@@ -134,7 +131,7 @@ class Served:
                 return
         transport = self._transport()
         if self._task is None and transport is not None and transport.is_closing():
-            if not transport.get_write_buffer_size():
+            if not unsent(transport):
                 # Everything was sent, and only the peer's end is missing.
                 transport.abort()
                 return

@@ -26,7 +26,8 @@ class ServerStats:
     handshakes: int
     #: TLS handshakes that failed. One that this server ended, because it stops, did not. (0 where the loop accepts.)
     handshakes_failed: int
-    #: Handlers that ended with an exception. One that was cancelled did not.
+    #: Handlers that ended with an exception. One that was cancelled did not, nor did one with the ``TimeoutError`` of a deadline
+    #: that its peer let pass, or with what it raised from that: such a one is among ``passed_deadlines`` alone.
     handler_errors: int
     #: Connections that were cut for a deadline, by its name: "item", "idle", "receive_rate", "write_progress".
     passed_deadlines: Mapping[str, int]

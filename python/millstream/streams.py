@@ -19,7 +19,7 @@ from asyncio.log import logger
 from . import _core
 from ._accepting import start_accepting
 from ._clients import Clients
-from ._deadlines import Watching
+from ._deadlines import watch
 from ._options import ServerOptions, take_deadlines
 from ._stopping import Stopping
 
@@ -217,6 +217,10 @@ class StreamReaderProtocol(_core.ProtocolBase, FlowControlMixin, asyncio.Protoco
             self._served.handler_ended()
 
     def _report(self, exc, transport):
+        if self._watching is not None and self._watching.explains(exc):
+            # It is the peer's doing, and counted: a report for each idle one would be a flood.
+            transport.close()
+            return
         if self._served is not None:
             self._served.handler_failed()
         self._loop.call_exception_handler(
@@ -490,22 +494,26 @@ class StreamReader(_core.ReaderBase):
                 f"{func_name}() called while another coroutine is already waiting for incoming data"
             )
         assert not self._eof, "_wait_for_data after EOF"
+        self._raise_exception()
+        buffered = self.buffered
         waiter = self._waiter = self._loop.create_future()
         self._maybe_resume_transport(True)
         try:
             await waiter
         finally:
             self._waiter = None
+        if self.buffered <= buffered:
+            # What has arrived may be enough: then the loss is told to who waits next.
+            self._raise_exception()
+
+    def _raise_exception(self):
+        exc = _core.ReaderBase.exception(self)
+        if exc is not None:
+            raise exc
 
 
 def _stopping_of(served):
     return Stopping(None if served is None else served.stop)
-
-
-def _watch(protocol, reader, deadlines):
-    """Watches a connection that was opened, if it has deadlines."""
-    if deadlines:
-        protocol._watching = Watching(protocol, reader, deadlines)
 
 
 def _pair(limit, loop):
@@ -519,7 +527,7 @@ async def open_connection(host=None, port=None, *, limit=_DEFAULT_LIMIT, **kwds)
     loop = events.get_running_loop()
     reader, protocol = _pair(limit, loop)
     transport, _ = await loop.create_connection(lambda: protocol, host, port, **kwds)
-    _watch(protocol, reader, deadlines)
+    watch(protocol, reader, deadlines)
     return reader, StreamWriter(transport, protocol, reader, loop)
 
 
@@ -553,7 +561,9 @@ async def start_server(client_connected_cb, host=None, port=None, *, limit=_DEFA
 
     When a deadline passes, at most a quarter of it late, the connection ends: what had arrived can be read, then reads, drains
     and ``wait_closed()`` raise ``TimeoutError`` with the numbers. An idle peer sees an end, any other a reset. The peer is
-    never blamed while the program does not read.
+    never blamed while the program does not read. (A reader whose class overrides ``feed_data`` is not watched for what it
+    receives: only ``write_progress_timeout`` holds.) A handler that lets this ``TimeoutError`` through, or raises its own from
+    it, is not reported: ``stats().passed_deadlines`` counts it.
 
     >>> import asyncio, millstream
     >>> async def echo(reader, writer):
@@ -600,7 +610,7 @@ if hasattr(socket, "AF_UNIX"):
         loop = events.get_running_loop()
         reader, protocol = _pair(limit, loop)
         transport, _ = await loop.create_unix_connection(lambda: protocol, path, **kwds)
-        _watch(protocol, reader, deadlines)
+        watch(protocol, reader, deadlines)
         return reader, StreamWriter(transport, protocol, reader, loop)
 
     async def start_unix_server(client_connected_cb, path=None, *, limit=_DEFAULT_LIMIT, **kwds):

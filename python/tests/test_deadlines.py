@@ -11,6 +11,8 @@ import weakref
 
 import millstream
 import pytest
+from millstream import streams
+from millstream._deadlines import unsent
 from support import eventually, raw_peer, receive, tls, turns  # noqa: F401
 
 
@@ -299,6 +301,187 @@ def test_over_tls_deadlines_pass_as_well(run, tls):  # noqa: F811
     run(main())
 
 
+def test_a_peer_is_not_cut_as_idle_whose_bytes_an_overridden_feed_data_keeps_to_itself(run, monkeypatch):
+    class Foreign(millstream.StreamReader):
+        def feed_data(self, data):
+            kept.append(data)
+
+    kept = []
+    monkeypatch.setattr(streams, "StreamReader", Foreign)
+
+    async def main():
+        async with served(lines, idle_timeout=0.2, item_deadline=0.2) as (server, client, ends):
+            for _ in range(10):
+                client.send(b"line\n")
+                await asyncio.sleep(0.05)
+            assert passed(server) == {} and not ends.done()
+            assert b"".join(kept) == b"line\n" * 10
+        await ends
+
+    run(main())
+
+
+def test_an_overridden_feed_data_does_not_switch_off_the_deadline_for_writes(run, monkeypatch):
+    class Foreign(millstream.StreamReader):
+        def feed_data(self, data):
+            super().feed_data(data)
+
+    monkeypatch.setattr(streams, "StreamReader", Foreign)
+
+    async def main():
+        async with served(bulk_and_a_read, idle_timeout=10, write_progress_timeout=0.2) as (server, client, ends):
+            assert type(await ends) is TimeoutError
+            assert passed(server) == {"write_progress": 1}
+
+    run(main())
+
+
+@pytest.mark.parametrize("options", [{"idle_timeout": 0.05}, {"item_deadline": 0.05}, {"write_progress_timeout": 0.05}])
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_deadline_keeps_no_connection_that_the_program_has_forgotten(run, options):
+    async def main():
+        async def handler(reader, writer):
+            reader.user_data = writer  # a cycle: only the collector ends it
+
+        server = await millstream.start_server(handler, "127.0.0.1", 0, **options)
+        async with server:
+            with socket.create_connection(server.sockets[0].getsockname()):
+                await eventually(lambda: server.stats().accepted == 1)
+                await asyncio.sleep(0.2)
+                gc.collect()
+                await eventually(lambda: server.stats().connections == 0, 2)
+            assert passed(server) == {}
+
+    run(main())
+
+
+def test_a_forgotten_connection_whose_peer_takes_nothing_is_still_cut(run):
+    async def main():
+        gone = []
+
+        async def handler(reader, writer):
+            gone.append(weakref.ref(reader))
+            writer.write(bytes(1 << 24))
+            writer.close()
+
+        server = await millstream.start_server(handler, "127.0.0.1", 0, write_progress_timeout=0.2)
+        async with server:
+            with socket.create_connection(server.sockets[0].getsockname()) as client:
+                client.setblocking(False)
+                await eventually(lambda: gone)
+                await turns(3)
+                gc.collect()
+                assert gone[0]() is None
+                await eventually(lambda: server.stats().connections == 0, 5)
+                assert passed(server) == {"write_progress": 1}
+                with pytest.raises(ConnectionResetError):
+                    await receive(client)
+
+    run(main())
+
+
+@contextlib.asynccontextmanager
+async def served_over_tls(handler, contexts, **options):
+    """The transport of a client that does not read, of a server with these options over TLS, and what its handler raised."""
+    loop = asyncio.get_running_loop()
+    begun, ends = asyncio.Event(), loop.create_future()
+
+    async def handle(reader, writer):
+        begun.set()
+        try:
+            ends.set_result(await handler(reader, writer))
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            ends.set_result(error)
+        finally:
+            writer.close()
+
+    server = await millstream.start_server(handle, "127.0.0.1", 0, ssl=contexts[0], **options)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 13)
+    sock.setblocking(False)
+    await loop.sock_connect(sock, server.sockets[0].getsockname())
+    client, _ = await loop.create_connection(
+        asyncio.Protocol, sock=sock, ssl=contexts[1], server_hostname="localhost"
+    )
+    # A handshake that is not over on the other side needs what would not be read.
+    await begun.wait()
+    client.pause_reading()
+    try:
+        yield server, client, ends
+    finally:
+        client.abort()
+        server.close()
+        server.abort_clients()
+        await server.wait_closed()
+
+
+async def bulk_and_a_read(reader, writer):
+    writer.write(bytes(1 << 24))
+    return await reader.readline()
+
+
+def test_over_tls_a_peer_that_takes_nothing_is_cut_as_well(run, tls):  # noqa: F811
+    async def main():
+        async with served_over_tls(bulk_and_a_read, tls, write_progress_timeout=0.3) as (server, client, ends):
+            error = await asyncio.wait_for(ends, 10)
+            assert type(error) is TimeoutError
+            assert str(error).startswith("the peer took nothing within 300ms: "), error
+            assert passed(server) == {"write_progress": 1}
+
+    run(main())
+
+
+def test_over_tls_an_idle_peer_that_has_not_taken_everything_is_reset(run, tls):  # noqa: F811
+    async def main():
+        async with served_over_tls(bulk_and_a_read, tls, idle_timeout=0.3) as (server, client, ends):
+            assert type(await asyncio.wait_for(ends, 10)) is TimeoutError
+            assert passed(server) == {"idle": 1}
+            # Were it only closed, what is queued would keep it open.
+            await eventually(lambda: server.stats().connections == 0)
+
+    run(main())
+
+
+def test_over_tls_a_peer_that_takes_its_answer_slowly_but_steadily_is_not_cut(run, tls):  # noqa: F811
+    async def main():
+        async def bulk(reader, writer):
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+            writer.write(bytes(1 << 21))
+            return await reader.readline()
+
+        async with served_over_tls(bulk, tls, write_progress_timeout=0.6) as (server, client, ends):
+            for _ in range(30):
+                client.resume_reading()
+                await asyncio.sleep(0.001)
+                client.pause_reading()
+                await asyncio.sleep(0.05)
+            assert not ends.done()
+            client.resume_reading()
+            client.write(b"thanks\n")
+            assert await ends == b"thanks\n"
+            assert passed(server) == {}
+
+    run(main())
+
+
+def test_what_waits_under_tls_is_found_and_counted_once(run, tls):  # noqa: F811
+    async def main():
+        found = []
+
+        async def handler(reader, writer):
+            writer.write(bytes(1 << 24))
+            await turns(3)
+            found.append(unsent(writer.transport))
+            writer.abort()
+
+        async with served_over_tls(handler, tls) as (_, _, ends):
+            await ends
+        # Records have their own headers.
+        assert (1 << 22) < found[0] < (1 << 24) * 1.1
+
+    run(main())
+
+
 def test_a_deadline_gives_the_place_back(run):
     async def main():
         async with served(lines, idle_timeout=0.1, max_connections=1) as (server, client, ends):
@@ -309,22 +492,67 @@ def test_a_deadline_gives_the_place_back(run):
     run(main())
 
 
-def test_a_handler_that_lets_the_timeout_through_is_reported_as_for_any_loss(run):
-    async def main():
-        async def handler(reader, writer):
-            await reader.readline()
+class OurError(Exception):
+    pass
 
-        server = await millstream.start_server(handler, "127.0.0.1", 0, idle_timeout=0.1)
-        async with server:
-            client = socket.create_connection(server.sockets[0].getsockname())
+
+async def lets_it_through(reader, writer):
+    await reader.readline()
+
+
+async def raises_its_own_from_it(reader, writer):
+    try:
+        await reader.readline()
+    except TimeoutError as error:
+        raise OurError from error
+
+
+async def lets_it_through_a_group(reader, writer):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(reader.readline())
+
+
+async def stumbles_over_it(reader, writer):
+    try:
+        await reader.readline()
+    except TimeoutError:
+        {}["a bug"]
+
+
+async def has_a_timeout_of_its_own(reader, writer):
+    with contextlib.suppress(TimeoutError):
+        await reader.readline()
+    raise TimeoutError("of the database")
+
+
+async def one_that_is_cut(handler):
+    """The server's counters, when a peer of this handler was cut as idle and all is over."""
+    server = await millstream.start_server(handler, "127.0.0.1", 0, idle_timeout=0.1)
+    async with server:
+        with socket.create_connection(server.sockets[0].getsockname()):
             await eventually(lambda: server.stats().connections == 0 and server.stats().accepted == 1)
-            assert server.stats().handler_errors == 1
-            [complaint] = run.complaints
-            assert type(complaint["exception"]) is TimeoutError
-            run.complaints.clear()
-            client.close()
+    return server.stats()
 
-    run(main())
+
+@pytest.mark.parametrize("handler", [lets_it_through, raises_its_own_from_it, lets_it_through_a_group])
+def test_a_handler_that_lets_the_timeout_through_is_no_error_but_a_passed_deadline(run, handler):
+    if handler is lets_it_through_a_group and not hasattr(asyncio, "TaskGroup"):
+        pytest.skip("there are no groups before 3.11")
+    stats = run(one_that_is_cut(handler))
+    assert run.complaints == []
+    assert stats.handler_errors == 0
+    assert stats.passed_deadlines["idle"] == 1
+
+
+@pytest.mark.parametrize(
+    ("handler", "error"), [(stumbles_over_it, KeyError), (has_a_timeout_of_its_own, TimeoutError)]
+)
+def test_a_handler_that_fails_otherwise_after_a_deadline_is_reported(run, handler, error):
+    stats = run(one_that_is_cut(handler))
+    [complaint] = run.complaints
+    assert type(complaint["exception"]) is error
+    assert stats.handler_errors == 1
+    run.complaints.clear()
 
 
 def test_a_drain_that_waits_is_told_of_the_deadline(run):

@@ -570,3 +570,51 @@ def test_an_overridden_wakeup_waiter_is_not_called_by_what_arrives(loop):
         return called
 
     assert both(show) == [[True], []]
+
+
+# Reads of a subclass's own, on what is inside.
+
+
+async def all_of(self, count):
+    while len(self._buffer) < count:
+        await self._wait_for_data("all_of")
+    data = bytes(self._buffer[:count])
+    del self._buffer[:count]
+    return data
+
+
+def with_own_read(module, loop):
+    cls = type("WithOwnRead", (module.StreamReader,), {"all_of": all_of})
+    return made(loop, cls, module.StreamReaderProtocol, module)
+
+
+def test_a_read_of_a_subclass_that_waits_is_told_of_the_loss_of_the_connection(loop, run):
+    async def main(module):
+        reader, writer, protocol, _ = with_own_read(module, loop)
+        reading = asyncio.create_task(reader.all_of(30))
+        await turns(2)
+        protocol.data_received(b"abc")
+        await turns(3)
+        protocol.connection_lost(ConnectionResetError("gone"))
+        with pytest.raises(ConnectionResetError, match="gone"):
+            await asyncio.wait_for(reading, 1)
+
+    for module in (stock, millstream):
+        run(main(module))
+
+
+def test_a_read_of_a_subclass_that_comes_after_the_loss_gets_what_had_arrived_and_then_the_loss(loop, run):
+    async def main():
+        reader, writer, protocol, _ = with_own_read(millstream, loop)
+        reading = asyncio.create_task(reader.all_of(3))
+        await turns(2)
+        # In one turn.
+        protocol.data_received(b"abcdef")
+        protocol.connection_lost(ConnectionResetError("gone"))
+        assert await asyncio.wait_for(reading, 1) == b"abc"
+        assert await reader.all_of(3) == b"def"
+        for _ in range(2):
+            with pytest.raises(ConnectionResetError, match="gone"):
+                await asyncio.wait_for(reader.all_of(1), 1)
+
+    run(main())
