@@ -155,9 +155,10 @@ def _abort_at_once(reader, writer):
 
 class Methods:
     """What asyncio's servers lack. (``close_clients`` and ``abort_clients`` of CPython 3.13 know nothing of what was written and
-    not sent.)"""
+    not sent.)
 
-    __slots__ = ()
+    Without ``__slots__``: a class of none has another layout, and no server could be made one of its subclass.
+    """
 
     def close(self):
         super().close()
