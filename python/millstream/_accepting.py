@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import socket
 import ssl
 
@@ -128,7 +129,7 @@ class AcceptingServer(Server):
         served.opens()
         task = self._loop.create_task(self._connect(sock, served))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(functools.partial(self._connect_ended, sock, served))
         served.connects(task)
 
     def _refuse(self, sock):
@@ -139,6 +140,13 @@ class AcceptingServer(Server):
             except OSError:  # it takes nothing: it will be told the end
                 pass
         self._refused.add(sock)
+
+    def _connect_ended(self, sock, served, task):
+        self._tasks.discard(task)
+        if task.cancelled():
+            # Before it had begun: else it sees to it itself.
+            sock.close()
+            served.lost()
 
     async def _connect(self, sock, served):
         """Makes the transport, over TLS when the handshake is done."""

@@ -41,7 +41,13 @@ class Clients:
 
         reader = streams.StreamReader(limit=self._limit, loop=self.loop)
         protocol = streams.StreamReaderProtocol(reader, self._client_connected_cb, loop=self.loop)
-        protocol._served = reader._served = served or Served(self)
+        if served is None:
+            served = Served(self)
+            # On the stock loop, that in which it makes the transport, and a handshake before.
+            task = asyncio.current_task(self.loop)
+            if task is not None:
+                served.connects(task)
+        protocol._served = reader._served = served
         self._protocols.add(protocol)
         return protocol
 
@@ -75,14 +81,24 @@ class Clients:
                 protocol._client_connected_cb = _abort_at_once
             else:
                 protocol._transport.abort()
+        for served in list(self.living):
+            served.end_handshake()
+        self.abort_handshakes()
 
     def abort_handshakes(self):
-        """Those that only the loop's server knows, where it can."""
+        """Those of connections that the loop accepts, where it can."""
+        self.end_handshakes()
         server = self._server and self._server()
         if server is not None and not isinstance(server, _Held):
             abort = getattr(super(Methods, server), "abort_clients", None)
             if abort is not None:
                 abort()
+
+    def end_handshakes(self):
+        """Those that are made in a task of the loop's: they do not count as connections."""
+        for protocol in list(self._protocols):
+            if protocol._served not in self.living:
+                protocol._served.end_handshake()
 
     def stats(self):
         """The counters as they are now."""

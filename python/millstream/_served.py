@@ -124,7 +124,8 @@ class Served:
     def end_handshake(self):
         if self._handshake is not None:
             self.stop_end = "idle"
-            self._handshake.cancel()
+            handshake, self._handshake = self._handshake, None
+            handshake.cancel()
 
     def cut_off(self):
         """The time is up."""

@@ -200,6 +200,7 @@ class Stop:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._clients.end_handshakes()
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
 

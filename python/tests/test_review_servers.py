@@ -9,7 +9,7 @@ import socket
 
 import millstream
 import pytest
-from support import turns
+from support import eventually, receive, tls, turns  # noqa: F401
 
 KINDS = [pytest.param({}, id="plain"), pytest.param({"max_connections": 1000}, id="accepting")]
 kinds = pytest.mark.parametrize("options", KINDS)
@@ -62,5 +62,68 @@ def test_a_bound_close_keeps_its_server_alive(run, options):
         await turns(5)
         with pytest.raises(OSError):
             await millstream.open_connection(*address)
+
+    run(main())
+
+
+async def in_its_handshake(tls, **options):  # noqa: F811
+    """A server and a client that says nothing over TLS."""
+    server, address = await serve(ssl=tls[0], ssl_handshake_timeout=20, **options)
+    client = plain(address)
+    await asyncio.sleep(0.1)
+    return server, client
+
+
+async def its_end(client):
+    try:
+        return await asyncio.wait_for(receive(client), 3)
+    except ConnectionResetError:
+        return b""
+    finally:
+        client.close()
+
+
+@kinds
+@pytest.mark.parametrize("within", [0, 2])
+def test_a_stop_ends_handshakes(run, tls, options, within):  # noqa: F811
+    async def main():
+        server, client = await in_its_handshake(tls, **options)
+        if not options and not is_stock(run.loop):
+            # Nobody tells of handshakes there before they are done.
+            client.close()
+        await asyncio.wait_for(server.stop(within), 3)
+        if client.fileno() >= 0:
+            assert await its_end(client) == b""
+        await asyncio.wait_for(server.wait_closed(), 3)
+
+    run(main())
+
+
+@kinds
+def test_aborting_the_clients_ends_handshakes(run, tls, options):  # noqa: F811
+    async def main():
+        if not options and not is_stock(run.loop):
+            pytest.skip("nobody tells of handshakes there before they are done")
+        server, client = await in_its_handshake(tls, **options)
+        server.abort_clients()
+        assert await its_end(client) == b""
+        assert server.stats().handshakes_failed == 0
+        server.close()
+        await asyncio.wait_for(server.wait_closed(), 3)
+
+    run(main())
+
+
+def test_clients_that_are_aborted_in_the_turn_in_which_they_came_are_closed(run):
+    async def main():
+        server, address = await serve(max_connections=2)
+        clients = [plain(address) for _ in range(2)]
+        while not server.stats().connections:
+            await asyncio.sleep(0)
+        server.abort_clients()
+        assert [await its_end(client) for client in clients] == [b"", b""]
+        await eventually(lambda: server.stats().connections == 0)
+        server.close()
+        await server.wait_closed()
 
     run(main())
