@@ -90,7 +90,10 @@ class AcceptingServer(Server):
             await self._serving_forever
         except asyncio.CancelledError:
             try:
-                self.close()
+                if not self._streams.is_closed:
+                    # Nobody closed it, which leaves its clients alone: who serves it gives up.
+                    self.close()
+                    self.close_clients()
                 await self.wait_closed()
             finally:
                 raise

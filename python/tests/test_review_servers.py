@@ -127,3 +127,42 @@ def test_clients_that_are_aborted_in_the_turn_in_which_they_came_are_closed(run)
         await server.wait_closed()
 
     run(main())
+
+
+def test_who_cancels_serve_forever_closes_the_clients_and_waits_for_nobody(run):
+    async def main():
+        server, address = await serve(max_connections=3)
+        serving = asyncio.ensure_future(server.serve_forever())
+        client = plain(address)
+        await eventually(lambda: server.stats().connections == 1)
+        serving.cancel()
+        done, _ = await asyncio.wait([serving], timeout=3)
+        assert done and serving.cancelled() and not server.is_serving()
+        assert await its_end(client) == b""
+
+    run(main())
+
+
+@kinds
+def test_a_graceful_stop_is_one_also_while_serve_forever_is_awaited(run, options):
+    async def main():
+        gate = asyncio.Event()
+
+        async def handler(reader, writer):
+            await gate.wait()
+            writer.write(b"done")
+            await writer.aclose()
+
+        server, address = await serve(handler, **options)
+        serving = asyncio.ensure_future(server.serve_forever())
+        client = plain(address)
+        await eventually(lambda: server.stats().connections == 1)
+        stop = asyncio.ensure_future(server.stop(20))
+        await asyncio.sleep(0.05)
+        gate.set()
+        assert await its_end(client) == b"done"
+        assert (await stop).finished == 1
+        await asyncio.wait([serving], timeout=3)
+        assert serving.cancelled()
+
+    run(main())
