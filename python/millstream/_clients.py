@@ -9,8 +9,9 @@ from . import _core
 from ._lingering import Lingering
 from ._options import ServerOptions
 from ._served import Served
+from ._signals import serve_until_terminated
 from ._stats import Counters
-from ._stopping import Stop, serve_until_terminated
+from ._stopping import Stop
 
 
 class Clients:
@@ -122,6 +123,11 @@ class Clients:
             callback()
         else:
             self._on_close.append(callback)
+
+    def off_close(self, callback):
+        """Nobody waits to be told any more."""
+        if callback in self._on_close:
+            self._on_close.remove(callback)
 
     async def wait_over(self):
         """Waits until the server is closed and no connection is left."""

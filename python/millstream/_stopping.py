@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +87,7 @@ class Stop:
         self._counts = {"finished": 0, "idle": 0, "aborted": 0}
 
     async def run(self, within: float) -> Stopped:
+        check_seconds("stop()", within)
         # Who gives up waiting leaves the stop going on.
         await asyncio.shield(self.begin(within))
         return Stopped(**self._counts)
@@ -205,38 +205,12 @@ class Stop:
             self._over.set_result(None)
 
 
-async def serve_until_terminated(
-    server: asyncio.AbstractServer, clients: Any, within: float
-) -> tuple[signal.Signals | None, Stopped]:
-    """``server.serve_until_terminated()``."""
-    loop = clients.loop
-    woken = asyncio.Event()
-    first: list[signal.Signals] = []
-
-    def terminate(number: signal.Signals) -> None:
-        if first or clients.stop.deadline is not None:
-            clients.stop.begin(0)
-        first.append(number)
-        woken.set()
-
-    before: dict[signal.Signals, Any] = {}
-    try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            handler = signal.getsignal(number)
-            loop.add_signal_handler(number, terminate, number)
-            before[number] = handler
-        if not clients.is_closed:
-            await server.start_serving()
-        clients.on_close(woken.set)
-        await woken.wait()
-        by = first[0] if first else None
-        return by, await clients.stop.run(within)
-    finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            if handler is not None:
-                with contextlib.suppress(ValueError):  # not the main thread
-                    signal.signal(number, handler)
+def check_seconds(operation: str, within: Any) -> None:
+    """Refuses, before anything is closed, what is no number of seconds. Less than none is none."""
+    if not hasattr(type(within), "__float__") and not hasattr(type(within), "__index__"):
+        raise TypeError(f"{operation}: within is a number of seconds, not {type(within).__name__!r}")
+    if math.isnan(within):
+        raise ValueError(f"{operation}: within is {within}, and has to be a number of seconds, of which 0 is the least")
 
 
 #: How long a peer that has not said anything yet may take to: the time of a round trip around the world. It may have been

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import signal
 import socket
 
 import millstream
@@ -179,5 +180,79 @@ def test_a_server_with_options_accepts_with_any_backlog(run, backlog):
         await writer.aclose()
         server.close()
         await server.wait_closed()
+
+    run(main())
+
+
+@kinds
+@pytest.mark.parametrize("within", [float("nan"), None, "5", [5]])
+def test_a_stop_within_no_number_of_seconds_closes_nothing_and_says_so(run, options, within):
+    async def main():
+        server, address = await serve(**options)
+        error = ValueError if isinstance(within, float) else TypeError
+        with pytest.raises(error, match=r"^stop\(\): within "):
+            await server.stop(within)
+        with pytest.raises(error, match=r"^serve_until_terminated\(\): within "):
+            await server.serve_until_terminated(within)
+        assert server.is_serving()
+        reader, writer = await millstream.open_connection(*address)
+        await writer.aclose()
+        assert (await asyncio.wait_for(server.stop(5), 3)).aborted == 0
+
+    run(main())
+
+
+async def given_up(task):
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@kinds
+def test_the_programs_own_signal_handlers_come_back(run, options):
+    async def main():
+        got = []
+        mine = lambda number, frame: got.append("the program's")  # noqa: E731
+        before = signal.signal(signal.SIGTERM, mine)
+        try:
+            server, _ = await serve(**options)
+            serving = asyncio.ensure_future(server.serve_until_terminated(1))
+            await turns(3)
+            assert signal.getsignal(signal.SIGTERM) is not mine
+            await given_up(serving)
+            assert signal.getsignal(signal.SIGTERM) is mine
+            assert not server._streams._on_close
+            run.loop.add_signal_handler(signal.SIGTERM, got.append, "the loop's")
+            serving = asyncio.ensure_future(server.serve_until_terminated(1))
+            await turns(3)
+            if is_stock(run.loop):
+                await given_up(serving)
+            else:
+                with pytest.raises(RuntimeError, match="SIGTERM that could not be put back"):
+                    await serving
+            signal.raise_signal(signal.SIGTERM)
+            await eventually(lambda: got, 3)
+            assert got == ["the loop's"]
+        finally:
+            run.loop.remove_signal_handler(signal.SIGTERM)
+            signal.signal(signal.SIGTERM, before)
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_one_signal_stops_every_server_of_a_loop(run):
+    async def main():
+        before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+        servers = [(await serve(**options))[0] for options in ({}, {"max_connections": 3}, {})]
+        serving = [asyncio.ensure_future(server.serve_until_terminated(5)) for server in servers]
+        await turns(3)
+        await given_up(serving.pop())
+        servers.pop().close()
+        signal.raise_signal(signal.SIGTERM)
+        ended = await asyncio.wait_for(asyncio.gather(*serving), 3)
+        assert [number for number, _ in ended] == [signal.SIGTERM] * 2
+        assert not any(server.is_serving() for server in servers)
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
     run(main())
