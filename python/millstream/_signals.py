@@ -89,7 +89,7 @@ async def serve_until_terminated(
     server: asyncio.AbstractServer, clients: Any, within: float
 ) -> tuple[signal.Signals | None, Stopped]:
     """``server.serve_until_terminated()``."""
-    check_seconds("serve_until_terminated()", within)
+    within = check_seconds("serve_until_terminated()", within)
     woken = asyncio.Event()
     first: list[signal.Signals] = []
 

@@ -87,7 +87,7 @@ class Stop:
         self._counts = {"finished": 0, "idle": 0, "aborted": 0}
 
     async def run(self, within: float) -> Stopped:
-        check_seconds("stop()", within)
+        within = check_seconds("stop()", within)
         # Who gives up waiting leaves the stop going on.
         await asyncio.shield(self.begin(within))
         return Stopped(**self._counts)
@@ -205,12 +205,17 @@ class Stop:
             self._over.set_result(None)
 
 
-def check_seconds(operation: str, within: Any) -> None:
-    """Refuses, before anything is closed, what is no number of seconds. Less than none is none."""
+def check_seconds(operation: str, within: Any) -> float:
+    """The number of seconds; refuses, before anything is closed, what is none. Less than none is none."""
     if not hasattr(type(within), "__float__") and not hasattr(type(within), "__index__"):
         raise TypeError(f"{operation}: within is a number of seconds, not {type(within).__name__!r}")
-    if math.isnan(within):
+    try:
+        seconds = float(within)
+    except OverflowError:
+        return math.inf if within > 0 else 0.0
+    if math.isnan(seconds):
         raise ValueError(f"{operation}: within is {within}, and has to be a number of seconds, of which 0 is the least")
+    return max(seconds, 0.0)
 
 
 #: How long a peer that has not said anything yet may take to: the time of a round trip around the world. It may have been

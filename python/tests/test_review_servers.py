@@ -256,3 +256,50 @@ def test_one_signal_stops_every_server_of_a_loop(run):
         assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
     run(main())
+
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "values"),
+    [
+        (TypeError, "max_connections", [True, 1.5, NAN, INFINITY, "3"]),
+        (ValueError, "max_connections", [0, -1]),
+        (TypeError, "max_connections_per_peer", [True, 2.5, "x"]),
+        (ValueError, "max_connections_per_peer", [0]),
+        (TypeError, "end_idle_on_stop", ["no", None, 1]),
+        (TypeError, "item_deadline", ["3", True, [3]]),
+        (ValueError, "item_deadline", [0, -1, NAN, INFINITY]),
+        (ValueError, "idle_timeout", [0, 1e300, 10**400]),
+        (ValueError, "write_progress_timeout", [-0.0]),
+        (TypeError, "min_receive_rate", [5, (5,), (1, 2, 3), "51", ("a", 1), (5.5, 1), (True, 1), (5, "1")]),
+        (ValueError, "min_receive_rate", [(-5, 1), (0, 1), (5, 0), (5, NAN), (1 << 64, 1)]),
+    ],
+)
+def test_a_malformed_option_is_refused_with_its_name_its_value_and_what_it_may_be(run, error, name, values):
+    async def main():
+        for value in values:
+            with pytest.raises(error) as caught:
+                await millstream.start_server(until_the_end, "127.0.0.1", 0, **{name: value})
+            assert name in str(caught.value) and "has to be" in str(caught.value), value
+            part = value[0] if isinstance(value, tuple) else value
+            assert repr(part) in str(caught.value) or repr(value[1]) in str(caught.value), value
+            if name.endswith(("deadline", "timeout", "rate")):
+                with pytest.raises(error, match=name):
+                    await millstream.open_connection("127.0.0.1", 1, **{name: value})
+
+    run(main())
+
+
+def test_options_may_be_whatever_stands_for_a_whole_number_and_any_pair(run):
+    class Three:
+        def __index__(self):
+            return 3
+
+    async def main():
+        server, _ = await serve(max_connections=Three(), min_receive_rate=[5, 1], idle_timeout=Three())
+        server.close()
+        await server.wait_closed()
+
+    run(main())
