@@ -303,3 +303,54 @@ def test_options_may_be_whatever_stands_for_a_whole_number_and_any_pair(run):
         await server.wait_closed()
 
     run(main())
+
+
+@pytest.mark.parametrize("ends_first", ["handler", "connection"])
+def test_a_transport_that_was_given_to_another_protocol_gives_its_place_back(run, ends_first):
+    class Other(asyncio.Protocol):
+        def __init__(self):
+            self.lost = asyncio.Event()
+
+        def connection_lost(self, exc):
+            self.writer = None
+            self.lost.set()
+
+    async def main():
+        async def handler(reader, writer):
+            other = Other()
+            writer.transport.set_protocol(other)
+            other.writer = writer  # which closes the connection when it goes
+            del reader, writer
+            if ends_first == "connection":
+                await other.lost.wait()
+
+        server, address = await serve(handler, max_connections=1)
+        for count in (1, 2):
+            client = plain(address)
+            await eventually(lambda: server.stats().accepted == count, 3)  # noqa: B023
+            await asyncio.sleep(0.02)
+            assert server.stats().connections == 1
+            client.close()
+            await asyncio.sleep(0.02)
+            gc.collect()
+        await eventually(lambda: server.stats().connections == 0, 3)
+        await server.stop(1)
+
+    run(main())
+
+
+def test_a_stop_cuts_off_a_transport_that_was_given_to_another_protocol(run):
+    async def main():
+        kept = []
+
+        async def handler(reader, writer):
+            kept.append(writer)
+            writer.transport.set_protocol(asyncio.Protocol())
+
+        server, address = await serve(handler, max_connections=1)
+        client = plain(address)
+        await eventually(lambda: server.stats().accepted == 1, 3)
+        await server.stop(0)
+        assert await its_end(client) == b""
+
+    run(main())
