@@ -244,6 +244,8 @@ class _Held(asyncio.AbstractServer):
         await self._server.serve_forever()
 
     def __getattr__(self, name):
+        if name == "_server":  # of a copy that is being made
+            raise AttributeError(name)
         return getattr(self._server, name)
 
 

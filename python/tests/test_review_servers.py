@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import gc
 import signal
 import socket
@@ -352,5 +353,18 @@ def test_a_stop_cuts_off_a_transport_that_was_given_to_another_protocol(run):
         await eventually(lambda: server.stats().accepted == 1, 3)
         await server.stop(0)
         assert await its_end(client) == b""
+
+    run(main())
+
+
+@kinds
+def test_a_copy_of_a_server_can_be_made_and_its_numbers_hashed(run, options):
+    async def main():
+        server, _ = await serve(**options)
+        if isinstance(server, millstream._clients.Server):
+            assert copy.copy(server).get_loop() is run.loop
+        assert hash(server.stats()) == hash(server.stats()) and server.stats() == server.stats()
+        server.close()
+        await server.wait_closed()
 
     run(main())
