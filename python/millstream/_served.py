@@ -13,7 +13,18 @@ class Served:
     """What a server knows of one connection. It counts from when the server hears of it until it is closed and its handler
     has ended."""
 
-    __slots__ = ("__weakref__", "_clients", "_handshake", "_is_open", "_lingers", "_permit", "_protocol", "_task", "_watched", "stop_end")
+    __slots__ = (
+        "__weakref__",
+        "_clients",
+        "_handshake",
+        "_is_open",
+        "_lingers",
+        "_permit",
+        "_protocol",
+        "_task",
+        "_watched",
+        "stop_end",
+    )
 
     def __init__(self, clients, permit=None):
         self._clients = clients

@@ -1,5 +1,5 @@
-"""``serve_until_terminated()``, and who tells the servers of one loop of a signal: the program's own handlers come back when the
-last of them is done."""
+"""``serve_until_terminated()``, and who tells the servers of one loop of a signal: the program's own handlers come back
+when the last of them is done."""
 
 from __future__ import annotations
 
