@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import socket
 import ssl
 
@@ -89,7 +90,10 @@ class AcceptingServer(Server):
             await self._serving_forever
         except asyncio.CancelledError:
             try:
-                self.close()
+                if not self._streams.is_closed:
+                    # Nobody closed it, which leaves its clients alone: who serves it gives up.
+                    self.close()
+                    self.close_clients()
                 await self.wait_closed()
             finally:
                 raise
@@ -128,7 +132,7 @@ class AcceptingServer(Server):
         served.opens()
         task = self._loop.create_task(self._connect(sock, served))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(functools.partial(self._connect_ended, sock, served))
         served.connects(task)
 
     def _refuse(self, sock):
@@ -139,6 +143,13 @@ class AcceptingServer(Server):
             except OSError:  # it takes nothing: it will be told the end
                 pass
         self._refused.add(sock)
+
+    def _connect_ended(self, sock, served, task):
+        self._tasks.discard(task)
+        if task.cancelled():
+            # Before it had begun: else it sees to it itself.
+            sock.close()
+            served.lost()
 
     async def _connect(self, sock, served):
         """Makes the transport, over TLS when the handshake is done."""
@@ -195,7 +206,7 @@ class _Listener:
     def _accept(self):
         """Someone is there: at most a backlog of them in one turn."""
         admission = self._server._admission
-        for _ in range(self._server._backlog):
+        for _ in range(max(self._server._backlog, 1)):
             if admission.holds_back():
                 # They wait in the kernel's backlog, which pushes back.
                 self._loop.remove_reader(self._sock.fileno())

@@ -9,8 +9,9 @@ from . import _core
 from ._lingering import Lingering
 from ._options import ServerOptions
 from ._served import Served
+from ._signals import serve_until_terminated
 from ._stats import Counters
-from ._stopping import Stop, serve_until_terminated
+from ._stopping import Stop
 
 
 class Clients:
@@ -41,7 +42,13 @@ class Clients:
 
         reader = streams.StreamReader(limit=self._limit, loop=self.loop)
         protocol = streams.StreamReaderProtocol(reader, self._client_connected_cb, loop=self.loop)
-        protocol._served = reader._served = served or Served(self)
+        if served is None:
+            served = Served(self)
+            # On the stock loop, that in which it makes the transport, and a handshake before.
+            task = asyncio.current_task(self.loop)
+            if task is not None:
+                served.connects(task)
+        protocol._served = reader._served = served
         self._protocols.add(protocol)
         return protocol
 
@@ -75,14 +82,24 @@ class Clients:
                 protocol._client_connected_cb = _abort_at_once
             else:
                 protocol._transport.abort()
+        for served in list(self.living):
+            served.end_handshake()
+        self.abort_handshakes()
 
     def abort_handshakes(self):
-        """Those that only the loop's server knows, where it can."""
+        """Those of connections that the loop accepts, where it can."""
+        self.end_handshakes()
         server = self._server and self._server()
         if server is not None and not isinstance(server, _Held):
             abort = getattr(super(Methods, server), "abort_clients", None)
             if abort is not None:
                 abort()
+
+    def end_handshakes(self):
+        """Those that are made in a task of the loop's: they do not count as connections."""
+        for protocol in list(self._protocols):
+            if protocol._served not in self.living:
+                protocol._served.end_handshake()
 
     def stats(self):
         """The counters as they are now."""
@@ -106,6 +123,11 @@ class Clients:
             callback()
         else:
             self._on_close.append(callback)
+
+    def off_close(self, callback):
+        """Nobody waits to be told any more."""
+        if callback in self._on_close:
+            self._on_close.remove(callback)
 
     async def wait_over(self):
         """Waits until the server is closed and no connection is left."""
@@ -155,9 +177,10 @@ def _abort_at_once(reader, writer):
 
 class Methods:
     """What asyncio's servers lack. (``close_clients`` and ``abort_clients`` of CPython 3.13 know nothing of what was written and
-    not sent.)"""
+    not sent.)
 
-    __slots__ = ()
+    Without ``__slots__``: a class of none has another layout, and no server could be made one of its subclass.
+    """
 
     def close(self):
         super().close()
@@ -221,6 +244,8 @@ class _Held(asyncio.AbstractServer):
         await self._server.serve_forever()
 
     def __getattr__(self, name):
+        if name == "_server":  # of a copy that is being made
+            raise AttributeError(name)
         return getattr(self._server, name)
 
 

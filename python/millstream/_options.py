@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,11 +31,14 @@ class ServerOptions:
         deadlines = take_deadlines(keywords)
         if not taken and not deadlines:
             return None
-        options = cls(**taken, deadlines=deadlines)
         for name in ("max_connections", "max_connections_per_peer"):
-            most = getattr(options, name)
-            if most is not None and most < 1:
-                raise ValueError(f"{name} is {most}, and has to be at least 1")
+            if taken.get(name) is not None:
+                taken[name] = _whole(name, taken[name], "a whole number, at least 1")
+                if taken[name] < 1:
+                    raise ValueError(f"{name} is {taken[name]}, and has to be at least 1")
+        options = cls(**taken, deadlines=deadlines)
+        if not isinstance(options.end_idle_on_stop, bool):
+            raise TypeError(f"end_idle_on_stop is {options.end_idle_on_stop!r}, and has to be True or False")
         if options.when_full not in ("wait", "refuse"):
             raise ValueError(f"when_full is {options.when_full!r}, and has to be 'wait' or 'refuse'")
         if not isinstance(options.farewell, bytes):
@@ -45,9 +50,52 @@ def take_deadlines(keywords: dict[str, Any]) -> dict[str, Any]:
     """Takes the deadlines out of the keywords, those that are on, and checks them."""
     deadlines = {name: keywords.pop(name) for name in DEADLINES if name in keywords}
     deadlines = {name: value for name, value in deadlines.items() if value is not None}
+    for name, value in deadlines.items():
+        if name == "min_receive_rate":
+            deadlines[name] = _rate(name, value)
+        else:
+            deadlines[name] = _seconds(name, value)
     if deadlines:
         _core.Watch(0.0, **deadlines)
     return deadlines
 
+
+def _whole(name: str, value: Any, wanted: str) -> int:
+    if not isinstance(value, bool):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise TypeError(f"{name} is {value!r}, and has to be {wanted}")
+
+
+def _seconds(name: str, value: Any) -> float:
+    is_number = hasattr(type(value), "__float__") or hasattr(type(value), "__index__")
+    if isinstance(value, bool) or not is_number:
+        raise TypeError(f"{name} is {value!r}, and has to be a number of seconds")
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not 0 < seconds <= _MOST_SECONDS:
+        raise ValueError(f"{name} is {value!r}, and has to be more than 0 and at most {_MOST_SECONDS} seconds")
+    return seconds
+
+
+def _rate(name: str, value: Any) -> tuple[int, float]:
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        bytes_per_second, seconds = value
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}, and has to be a pair: bytes per second, seconds") from None
+    whole = _whole(f"the first of {name}", bytes_per_second, "a whole number of bytes per second, at least 1")
+    if not 0 < whole < 1 << 64:
+        raise ValueError(f"the first of {name} is {whole}, and has to be at least 1 byte per second, and less than 2**64")
+    return whole, _seconds(f"the second of {name}", seconds)
+
+
+#: Three centuries, with which no clock's numbers overflow.
+_MOST_SECONDS = 10**10
 
 _SERVER = ("max_connections", "max_connections_per_peer", "when_full", "farewell", "end_idle_on_stop")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 
 from . import _core
@@ -12,12 +13,25 @@ class Served:
     """What a server knows of one connection. It counts from when the server hears of it until it is closed and its handler
     has ended."""
 
-    __slots__ = ("__weakref__", "_clients", "_handshake", "_is_open", "_lingers", "_permit", "_protocol", "_task", "stop_end")
+    __slots__ = (
+        "__weakref__",
+        "_clients",
+        "_handshake",
+        "_is_open",
+        "_lingers",
+        "_permit",
+        "_protocol",
+        "_task",
+        "_watched",
+        "stop_end",
+    )
 
     def __init__(self, clients, permit=None):
         self._clients = clients
         self._permit = permit
         self._protocol = None
+        #: Its transport, which may be given to another protocol, and then only goes.
+        self._watched = None
         #: The task in which its transport is made.
         self._handshake = None
         self._task = None
@@ -49,6 +63,8 @@ class Served:
         """It is established. Returns whether it is wanted: its handler is called next."""
         self._handshake = None
         self._protocol = weakref.ref(protocol)
+        with contextlib.suppress(TypeError):  # uvloop's over TLS cannot be watched
+            self._watched = weakref.ref(transport, self._gone)
         if not self.opens():
             return False
         watch(protocol, protocol._stream_reader, self._clients.deadlines, self._clients.passed_deadline)
@@ -62,6 +78,12 @@ class Served:
 
     def handler_ended(self):
         self._task = None
+        transport = self._watched and self._watched()
+        if transport is not None and transport.is_closing() and self._lingers is None:
+            with contextlib.suppress(AttributeError):  # one over TLS that has ended
+                if transport.get_protocol() not in (None, self._protocol()):
+                    # It was given to another, and ours is not told when it is closed.
+                    self._is_open = False
         self._look_whether_over()
 
     def handler_failed(self):
@@ -77,6 +99,12 @@ class Served:
                 return
         self._is_open = False
         self._look_whether_over()
+
+    def _gone(self, _):
+        """Its transport went, perhaps without telling us; in whichever thread."""
+        if self._is_open and self._lingers is None and self._handshake is None:
+            with contextlib.suppress(RuntimeError):  # with its loop
+                self._clients.loop.call_soon_threadsafe(self.lost)
 
     def _lingered(self):
         self._lingers = None
@@ -121,7 +149,8 @@ class Served:
     def end_handshake(self):
         if self._handshake is not None:
             self.stop_end = "idle"
-            self._handshake.cancel()
+            handshake, self._handshake = self._handshake, None
+            handshake.cancel()
 
     def cut_off(self):
         """The time is up."""
@@ -145,7 +174,7 @@ class Served:
 
     def _transport(self):
         protocol = self._protocol and self._protocol()
-        return protocol and protocol._transport
+        return (protocol and protocol._transport) or (self._is_open and self._watched and self._watched()) or None
 
     def _reader(self):
         protocol = self._protocol and self._protocol()

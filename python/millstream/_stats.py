@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ServerStats:
     #: that its peer let pass, or with what it raised from that: such a one is among ``passed_deadlines`` alone.
     handler_errors: int
     #: Connections that were cut for a deadline, by its name: "item", "idle", "receive_rate", "write_progress".
-    passed_deadlines: Mapping[str, int]
+    passed_deadlines: Mapping[str, int] = field(hash=False)
     #: Attempts to accept that failed, be it the peer's doing or for lack of descriptors or memory. (0 where the loop accepts.)
     accept_errors: int
     #: Pauses in accepting for lack of descriptors or memory. (0 where the loop accepts.)

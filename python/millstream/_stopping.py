@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +87,7 @@ class Stop:
         self._counts = {"finished": 0, "idle": 0, "aborted": 0}
 
     async def run(self, within: float) -> Stopped:
+        within = check_seconds("stop()", within)
         # Who gives up waiting leaves the stop going on.
         await asyncio.shield(self.begin(within))
         return Stopped(**self._counts)
@@ -200,42 +200,22 @@ class Stop:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._clients.end_handshakes()
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
 
 
-async def serve_until_terminated(
-    server: asyncio.AbstractServer, clients: Any, within: float
-) -> tuple[signal.Signals | None, Stopped]:
-    """``server.serve_until_terminated()``."""
-    loop = clients.loop
-    woken = asyncio.Event()
-    first: list[signal.Signals] = []
-
-    def terminate(number: signal.Signals) -> None:
-        if first or clients.stop.deadline is not None:
-            clients.stop.begin(0)
-        first.append(number)
-        woken.set()
-
-    before: dict[signal.Signals, Any] = {}
+def check_seconds(operation: str, within: Any) -> float:
+    """The number of seconds; refuses, before anything is closed, what is none. Less than none is none."""
+    if not hasattr(type(within), "__float__") and not hasattr(type(within), "__index__"):
+        raise TypeError(f"{operation}: within is a number of seconds, not {type(within).__name__!r}")
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            handler = signal.getsignal(number)
-            loop.add_signal_handler(number, terminate, number)
-            before[number] = handler
-        if not clients.is_closed:
-            await server.start_serving()
-        clients.on_close(woken.set)
-        await woken.wait()
-        by = first[0] if first else None
-        return by, await clients.stop.run(within)
-    finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            if handler is not None:
-                with contextlib.suppress(ValueError):  # not the main thread
-                    signal.signal(number, handler)
+        seconds = float(within)
+    except OverflowError:
+        return math.inf if within > 0 else 0.0
+    if math.isnan(seconds):
+        raise ValueError(f"{operation}: within is {within}, and has to be a number of seconds, of which 0 is the least")
+    return max(seconds, 0.0)
 
 
 #: How long a peer that has not said anything yet may take to: the time of a round trip around the world. It may have been
