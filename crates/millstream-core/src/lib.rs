@@ -38,6 +38,7 @@ mod lifecycle;
 pub mod proxy;
 mod read_buffer;
 mod read_request;
+mod receive_memory;
 mod search;
 pub mod tls;
 mod watchdog;

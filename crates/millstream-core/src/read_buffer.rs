@@ -5,11 +5,12 @@
 
 use std::fmt;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use crate::error::ConfigError;
 use crate::failure::Failure;
 use crate::read_request::{Answer, Request, Tail};
+use crate::receive_memory::{self, LARGE};
 use crate::search::SearchMemo;
 
 /// asyncio's default limit: 64 KiB before a separator.
@@ -29,11 +30,14 @@ pub const DEFAULT_LIMIT: usize = 64 * 1024;
 /// # Ok::<(), millstream_core::ConfigError>(())
 /// ```
 pub struct ReadBuffer {
-    /// Initialised memory; `start..end` are the unread bytes, `end..` is room for the next fill.
+    /// `start..end` are the unread bytes, `end..` is room for the next fill: as much as the capacity holds, cleared piece
+    /// by piece just before it is handed out, while the next receive still finds it in the cache.
     storage: Vec<u8>,
-    /// Never above `end`; both zero when nothing is unread.
+    /// Never above `end`; both at `base` when nothing is unread.
     start: usize,
     end: usize,
+    /// Where the storage begins to be used: less than a cache line behind its first byte.
+    base: usize,
     /// At least 1.
     limit: usize,
     /// How much room the next fill is offered; doubles when a fill used all of it.
@@ -79,6 +83,7 @@ impl ReadBuffer {
             storage: Vec::new(),
             start: 0,
             end: 0,
+            base: 0,
             limit,
             fill_len: FIRST_FILL,
             memo: SearchMemo::default(),
@@ -146,16 +151,12 @@ impl ReadBuffer {
     /// The room never depends on what a read asks for or a peer announced: it grows only after fills that used all of it.
     #[inline]
     pub fn spare(&mut self) -> &mut [u8] {
-        if self.start == self.end {
-            self.start = 0;
-            self.end = 0;
+        let room = self.ensure_room();
+        let until = self.end + room;
+        if self.storage.len() < until {
+            self.storage.resize(until, 0);
         }
-        let outgrown = self.storage.len() > KEEP_LEN && self.len() <= FULL_FILL;
-        if outgrown || self.storage.len() - self.end < self.fill_len / 4 {
-            self.make_room(outgrown);
-        }
-        let room = self.room();
-        &mut self.storage[self.end..self.end + room]
+        &mut self.storage[self.end..until]
     }
 
     /// The first `n` bytes of the room from [`spare`](Self::spare) were filled.
@@ -165,7 +166,8 @@ impl ReadBuffer {
     #[inline]
     pub fn commit(&mut self, n: usize) {
         let room = self.room();
-        assert!(n <= room, "commit({n}) of {room} spare bytes");
+        let offered = room.min(self.storage.len() - self.end);
+        assert!(n <= offered, "commit({n}) of {offered} spare bytes");
         if n == room && self.fill_len < FULL_FILL {
             self.fill_len *= 2;
         }
@@ -177,13 +179,13 @@ impl ReadBuffer {
     pub fn feed(&mut self, mut data: &[u8]) {
         // How much there is is known here, so the first bytes need no room for a whole receive: over TLS, an idle
         // connection keeps this and nothing else.
-        if self.storage.is_empty() && self.fill_len == FIRST_FILL {
+        if self.storage.capacity() == 0 && self.fill_len == FIRST_FILL {
             self.fill_len = FIRST_FEED;
         }
         while !data.is_empty() {
-            let spare = self.spare();
-            let n = spare.len().min(data.len());
-            spare[..n].copy_from_slice(&data[..n]);
+            let n = self.ensure_room().min(data.len());
+            self.storage.truncate(self.end);
+            self.storage.extend_from_slice(&data[..n]);
             self.commit(n);
             data = &data[n..];
         }
@@ -248,13 +250,15 @@ impl ReadBuffer {
     /// # Panics
     /// If fewer are unread.
     pub fn take(&mut self, n: usize) -> Bytes {
-        let gives_all = self.start == 0 && n == self.end;
-        if gives_all && n >= GIVE_LEN && n >= self.storage.len() / 2 {
+        let gives_all = self.start == self.base && n == self.len();
+        if gives_all && n >= GIVE_LEN && n >= self.storage.capacity() / 2 {
             let mut storage = std::mem::take(&mut self.storage);
-            storage.truncate(n);
-            self.end = 0;
+            storage.truncate(self.end);
+            let mut given = Bytes::from(storage);
+            given.advance(self.base);
+            (self.start, self.end, self.base) = (0, 0, 0);
             self.memo.consumed(n);
-            return storage.into();
+            return given;
         }
         Bytes::copy_from_slice(self.lend(n))
     }
@@ -273,26 +277,44 @@ impl ReadBuffer {
         None
     }
 
-    /// The size of the room that `spare` hands out.
+    /// Makes room for the next fill, and returns how much there is.
+    #[inline]
+    fn ensure_room(&mut self) -> usize {
+        if self.start == self.end {
+            self.start = self.base;
+            self.end = self.base;
+        }
+        // `LARGE` is more than twice what `make_room` takes for a little, so that the two do not chase each other.
+        let outgrown = self.storage.capacity() > LARGE && self.len() <= FULL_FILL;
+        if outgrown || self.storage.capacity() - self.end < self.fill_len / 4 {
+            self.make_room(outgrown);
+        }
+        self.room()
+    }
+
+    /// How much room there is for the next fill.
     #[inline]
     fn room(&self) -> usize {
-        (self.storage.len() - self.end).min(self.fill_len)
+        (self.storage.capacity() - self.end).min(self.fill_len)
     }
 
     /// Moves the unread bytes to the front if that costs no more than was consumed since, else takes more memory. Both
     /// are paid for by the bytes that came or went, so a stream costs linear time whatever its segments. Memory that one
-    /// large read has left behind is `outgrown`, and given back.
+    /// large read has left behind is `outgrown`, and given back: to its thread, for the next large one.
     fn make_room(&mut self, outgrown: bool) {
         let len = self.len();
-        if !outgrown && self.start >= len && self.storage.len() - len >= self.fill_len / 4 {
-            self.storage.copy_within(self.start..self.end, 0);
+        let usable = self.storage.capacity() - self.base;
+        if !outgrown && self.start - self.base >= len && usable - len >= self.fill_len / 4 {
+            self.storage.copy_within(self.start..self.end, self.base);
         } else {
-            let mut larger = vec![0; len.saturating_mul(2).max(len.saturating_add(self.fill_len))];
-            larger[..len].copy_from_slice(&self.storage[self.start..self.end]);
-            self.storage = larger;
+            let wanted = len.saturating_mul(2).max(len.saturating_add(self.fill_len));
+            let mut other = receive_memory::take(wanted);
+            self.base = other.len();
+            other.extend_from_slice(self.unread());
+            receive_memory::give_back(std::mem::replace(&mut self.storage, other));
         }
-        self.start = 0;
-        self.end = len;
+        self.start = self.base;
+        self.end = self.base + len;
     }
 }
 
@@ -302,9 +324,6 @@ const FIRST_FILL: usize = 8 * 1024;
 const FIRST_FEED: usize = 1024;
 /// The most room a fill is offered beyond doubling: as much as a hand-written loop uses.
 const FULL_FILL: usize = 64 * 1024;
-/// A buffer larger than this gives its memory back once little is unread. More than twice what `make_room` takes for a
-/// little, so that the two do not chase each other.
-const KEEP_LEN: usize = 4 * FULL_FILL;
 /// Items of this size are worth giving away whole instead of copying: below, new memory for the next ones costs more.
 const GIVE_LEN: usize = 64 * 1024;
 
@@ -364,8 +383,54 @@ mod tests {
             assert!(room <= FULL_FILL, "{room} bytes of room");
             buffer.commit(1);
         }
-        assert!(buffer.storage.len() <= KEEP_LEN, "{} bytes kept", buffer.storage.len());
+        assert!(buffer.storage.capacity() <= LARGE, "{} bytes kept", buffer.storage.capacity());
         assert_eq!(buffer.unread()[..13], *b"an item begun");
+    }
+
+    #[test]
+    fn memory_is_cleared_only_as_far_as_it_is_offered() {
+        let mut buffer = ReadBuffer::new(DEFAULT_LIMIT).unwrap();
+        buffer.feed(&vec![7; 3_000_000]);
+        assert!(buffer.storage.capacity() >= 4_000_000);
+        let room = buffer.spare().len();
+        assert_eq!(buffer.storage.len(), buffer.end + room);
+        assert_eq!(room, FULL_FILL);
+    }
+
+    #[test]
+    #[should_panic(expected = "commit(2) of 1 spare bytes")]
+    fn more_than_was_offered_cannot_be_committed() {
+        let mut buffer = ReadBuffer::new(DEFAULT_LIMIT).unwrap();
+        buffer.feed(&[7; 1_000]);
+        buffer.storage.resize(1_001, 0);
+        buffer.commit(2);
+    }
+
+    #[test]
+    fn what_is_received_begins_with_a_cache_line_and_a_large_item_finds_the_memory_of_the_last() {
+        let mut buffer = ReadBuffer::new(DEFAULT_LIMIT).unwrap();
+        let item: Vec<u8> = (0..=255_u8).cycle().take(1_000_000).collect();
+        let mut places = Vec::new();
+        for _ in 0..3 {
+            let mut rest = &item[..];
+            while !rest.is_empty() {
+                let spare = buffer.spare();
+                let n = spare.len().min(rest.len());
+                spare[..n].copy_from_slice(&rest[..n]);
+                buffer.commit(n);
+                rest = &rest[n..];
+            }
+            assert!(buffer.unread() == item);
+            assert_eq!(buffer.unread().as_ptr().addr() % receive_memory::LINE, 0);
+            places.push(buffer.unread().as_ptr());
+            buffer.consume(item.len());
+        }
+        assert_eq!((places[1], places[2]), (places[0], places[0]));
+        assert!(
+            buffer.spare().as_ptr() != places[0],
+            "an idle buffer keeps {} bytes",
+            buffer.storage.capacity()
+        );
     }
 
     #[test]
