@@ -150,17 +150,17 @@ impl Connection {
         self.transport.try_write(cx, &slices[..used], wakes)
     }
 
-    /// Sends the queue and `data` behind it in one go, without copying `data` unless it does not all leave. What this
-    /// turn does not allow stays queued.
+    /// Sends the queue and `data` behind it in one go, without copying `data` unless it does not all leave. A turn that is
+    /// not over yet takes the whole of it: to copy what it does not allow would cost the others as much as to send it.
     pub(super) fn send_through(&self, state: &mut State, data: &[u8], wakes: &mut Wakes) {
         if state.tls.is_some() {
             return self.seal_through(state, data, wakes);
         }
         let mut sent = 0;
-        let room = state.turn_left.saturating_sub(state.queue.len());
-        if room > 0 && !state.blocked && self.transport.sends_inline() {
+        let has_turn = state.turn_left > state.queue.len();
+        if has_turn && !state.blocked && self.transport.sends_inline() {
             state.counts.flushes += 1;
-            let allowed = &data[..data.len().min(room)];
+            let allowed = &data[..data.len().min(MOST_UNCOPIED)];
             // More than one chunk is a rare sight here: the threshold is far below a chunk's size.
             let mut chunks = state.queue.gather();
             let result = match (chunks.next(), chunks.next()) {
@@ -176,7 +176,7 @@ impl Connection {
             match result.and_then(|result| self.count_send(state, result, wakes)) {
                 Some(n) => {
                     sent = n;
-                    state.turn_left -= n;
+                    state.turn_left = state.turn_left.saturating_sub(n);
                 }
                 None if state.life.is_closed() => return,
                 None => {}
@@ -226,5 +226,7 @@ impl State {
 
 /// The most that is sent for one connection before others get their turn: a bulk peer does not starve the rest.
 pub(super) const TURN_LEN: usize = 256 * 1024;
+/// The most of one message that is sent straight from the caller's memory: a few of the longest turns.
+const MOST_UNCOPIED: usize = 4 * TURN_LEN;
 /// Large messages are 4 KiB at least, so this many fill a turn, unless small ones stand between them.
 const MOST_SLICES: usize = 64;

@@ -54,6 +54,20 @@ fn an_uncorked_writer_sends_each_message_at_once() {
 }
 
 #[test]
+fn a_message_of_more_than_a_share_leaves_without_a_copy_and_uses_the_share_up() {
+    support::run(async {
+        let ((_reader, writer), _peer) = testing::pair_with_capacity(4 * 1024 * 1024);
+        let message = vec![7; 1024 * 1024];
+        writer.write(&message).expect("the peer is there");
+        assert_eq!((writer.stats().writes, writer.stats().queued), (1, 0));
+        writer.write(&message).expect("the peer is there");
+        assert_eq!((writer.stats().writes, writer.stats().queued), (1, message.len()));
+        writer.drain().await.expect("the peer is there");
+        assert!(writer.stats().writes > 1);
+    });
+}
+
+#[test]
 fn flush_sends_on_a_connection_that_the_runtime_has_not_looked_at_yet() {
     support::run(async {
         let ((_reader, writer), mut peer) = support::tcp_pair(&ConnectOptions::new());
