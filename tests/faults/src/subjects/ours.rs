@@ -20,6 +20,10 @@ pub(super) async fn serve(order: Order, words: UnboundedReceiver<String>) -> Res
     }
     let upgrade = order.papers.as_ref().map(|folder| tls(&Papers::read(folder)?, &order)).transpose()?;
     let work = order.work;
+    if work == "fail" {
+        // Every failure, where the server's own lines are bounded.
+        options = options.on_failure(|failure| eprintln!("{failure}"));
+    }
     let handler = move |reader: StreamReader, writer: StreamWriter| {
         let (work, upgrade) = (work.clone(), upgrade.clone());
         async move {
