@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak faults faults-sweep bench-rust bench-rust-quick bench-tls bench-tls-quick bench-cores bench-python bench-python-quick doc package bench bench-report bench-quick book book-open
+.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak faults faults-sweep bench-rust bench-rust-quick bench-tls bench-tls-quick bench-cores bench-python bench-python-quick doc package bench bench-report bench-quick profile book book-open
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -101,6 +101,9 @@ bench-report: ## the tables and charts again, from the last `make bench`
 bench-quick: ## the same in some minutes, too short to judge by: prints the tables, charts in target/bench, writes no document
 	.ci/bench --quick
 	$(or $(CARGO_TARGET_DIR),target)/release/millstream-bench report target/bench/compare.json --charts target/bench > /dev/null
+
+profile: ## flame graphs of both faces, depth 1 and pipelined, into target/profile, with the largest costs (needs perf)
+	.ci/profile
 
 doc: ## the documentation, in target/doc
 	$(CARGO) doc --workspace --exclude millstream-py --no-deps
