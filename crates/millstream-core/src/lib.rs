@@ -40,6 +40,7 @@ mod read_buffer;
 mod read_request;
 mod receive_memory;
 mod search;
+mod storage;
 pub mod tls;
 mod watchdog;
 mod watermarks;

@@ -29,6 +29,8 @@ mod read_request;
 mod receive_memory;
 #[path = "../src/search.rs"]
 mod search;
+#[path = "../src/storage.rs"]
+mod storage;
 #[path = "../src/tls/fault.rs"]
 mod tls;
 

@@ -1,0 +1,244 @@
+//! One stretch of memory that is filled at its back and consumed at its front.
+//!
+//! It grows with what came, never with what somebody asked for, and costs linear time whatever the segments.
+
+use bytes::{Buf as _, Bytes};
+
+use crate::receive_memory::{self, LARGE};
+
+/// The unread bytes of one reader, and room for more behind them.
+pub(crate) struct Storage {
+    /// `start..end` are the unread bytes, `end..` is room for the next fill: as much as the capacity holds, cleared piece
+    /// by piece just before it is handed out, while the next receive still finds it in the cache.
+    memory: Vec<u8>,
+    /// Never above `end`; both at `base` when nothing is unread.
+    start: usize,
+    end: usize,
+    /// Where the memory begins to be used: less than a cache line behind its first byte.
+    base: usize,
+    /// How much room the next fill is offered; doubles when a fill used all of it.
+    fill_len: usize,
+    /// The most unread bytes ever held.
+    peak_len: usize,
+}
+
+impl Storage {
+    /// No memory is taken before the first byte.
+    pub(crate) fn new() -> Self {
+        Self { memory: Vec::new(), start: 0, end: 0, base: 0, fill_len: FIRST_FILL, peak_len: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.memory[self.start..self.end]
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    pub(crate) fn peak_len(&self) -> usize {
+        self.peak_len
+    }
+
+    /// Room for the next fill, at least one byte and never more than [`FULL_FILL`].
+    #[inline]
+    pub(crate) fn spare(&mut self) -> &mut [u8] {
+        let room = self.ensure_room();
+        let until = self.end + room;
+        if self.memory.len() < until {
+            self.memory.resize(until, 0);
+        }
+        &mut self.memory[self.end..until]
+    }
+
+    /// The first `n` bytes of the room were filled. Panics if that is more than was handed out.
+    #[inline]
+    pub(crate) fn commit(&mut self, n: usize) {
+        let room = self.room();
+        let offered = room.min(self.memory.len() - self.end);
+        assert!(n <= offered, "commit({n}) of {offered} spare bytes");
+        if n == room && self.fill_len < FULL_FILL {
+            self.fill_len *= 2;
+        }
+        self.end += n;
+        self.peak_len = self.peak_len.max(self.len());
+    }
+
+    /// Appends bytes that came some other way.
+    pub(crate) fn feed(&mut self, mut data: &[u8]) {
+        // How much there is is known here, so the first bytes need no room for a whole receive: over TLS, an idle
+        // connection keeps this and nothing else.
+        if self.memory.capacity() == 0 && self.fill_len == FIRST_FILL {
+            self.fill_len = FIRST_FEED;
+        }
+        while !data.is_empty() {
+            let n = self.ensure_room().min(data.len());
+            self.memory.truncate(self.end);
+            self.memory.extend_from_slice(&data[..n]);
+            self.commit(n);
+            data = &data[n..];
+        }
+    }
+
+    /// Drops the first `n` unread bytes. Panics if fewer are unread.
+    #[inline]
+    pub(crate) fn consume(&mut self, n: usize) {
+        assert!(n <= self.len(), "consume({n}) of {} unread bytes", self.len());
+        self.start += n;
+    }
+
+    /// Consumes the first `n` unread bytes and lends them.
+    #[inline]
+    pub(crate) fn lend(&mut self, n: usize) -> &[u8] {
+        let from = self.start;
+        self.consume(n);
+        &self.memory[from..from + n]
+    }
+
+    /// Consumes the first `n` unread bytes and gives them away; large ones without a copy where that wastes no memory.
+    pub(crate) fn take(&mut self, n: usize) -> Bytes {
+        let gives_all = self.start == self.base && n == self.len();
+        if gives_all && n >= GIVE_LEN && n >= self.memory.capacity() / 2 {
+            let mut memory = std::mem::take(&mut self.memory);
+            memory.truncate(self.end);
+            let mut given = Bytes::from(memory);
+            given.advance(self.base);
+            (self.start, self.end, self.base) = (0, 0, 0);
+            return given;
+        }
+        Bytes::copy_from_slice(self.lend(n))
+    }
+
+    /// Makes room for the next fill, and returns how much there is.
+    #[inline]
+    fn ensure_room(&mut self) -> usize {
+        if self.start == self.end {
+            self.start = self.base;
+            self.end = self.base;
+        }
+        // `LARGE` is more than twice what `make_room` takes for a little, so that the two do not chase each other.
+        let outgrown = self.memory.capacity() > LARGE && self.len() <= FULL_FILL;
+        if outgrown || self.memory.capacity() - self.end < self.fill_len / 4 {
+            self.make_room(outgrown);
+        }
+        self.room()
+    }
+
+    /// How much room there is for the next fill.
+    #[inline]
+    fn room(&self) -> usize {
+        (self.memory.capacity() - self.end).min(self.fill_len)
+    }
+
+    /// Moves the unread bytes to the front if that costs no more than was consumed since, else takes more memory. Both
+    /// are paid for by the bytes that came or went, so a stream costs linear time whatever its segments. Memory that one
+    /// large read has left behind is `outgrown`, and given back: to its thread, for the next large one.
+    fn make_room(&mut self, outgrown: bool) {
+        let len = self.len();
+        let usable = self.memory.capacity() - self.base;
+        if !outgrown && self.start - self.base >= len && usable - len >= self.fill_len / 4 {
+            self.memory.copy_within(self.start..self.end, self.base);
+        } else {
+            let wanted = len.saturating_mul(2).max(len.saturating_add(self.fill_len));
+            let mut other = receive_memory::take(wanted);
+            self.base = other.len();
+            other.extend_from_slice(self.unread());
+            receive_memory::give_back(std::mem::replace(&mut self.memory, other));
+        }
+        self.start = self.base;
+        self.end = self.base + len;
+    }
+}
+
+/// The room of the first fill: most requests fit, and an idle connection that spoke once keeps no more.
+const FIRST_FILL: usize = 8 * 1024;
+/// The same for bytes that are fed.
+const FIRST_FEED: usize = 1024;
+/// The most room a fill is offered beyond doubling: as much as a hand-written loop uses.
+const FULL_FILL: usize = 64 * 1024;
+/// Items of this size are worth giving away whole instead of copying: below, new memory for the next ones costs more.
+const GIVE_LEN: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_that_fills_the_buffer_is_given_away_without_a_copy() {
+        let mut storage = Storage::new();
+        storage.feed(&vec![7; 100_000]);
+        let address = storage.unread().as_ptr();
+        let taken = storage.take(100_000);
+        assert_eq!((taken.len(), taken.as_ptr()), (100_000, address));
+        storage.feed(b"next");
+        assert_eq!(storage.unread(), b"next");
+    }
+
+    #[test]
+    fn one_large_read_neither_widens_later_fills_nor_keeps_its_memory() {
+        let mut storage = Storage::new();
+        storage.feed(&vec![7; 10_000_000]);
+        storage.feed(b"an item begun");
+        storage.consume(10_000_000);
+        for _ in 0..100 {
+            let room = storage.spare().len();
+            assert!(room <= FULL_FILL, "{room} bytes of room");
+            storage.commit(1);
+        }
+        assert!(storage.memory.capacity() <= LARGE, "{} bytes kept", storage.memory.capacity());
+        assert_eq!(storage.unread()[..13], *b"an item begun");
+    }
+
+    #[test]
+    fn memory_is_cleared_only_as_far_as_it_is_offered() {
+        let mut storage = Storage::new();
+        storage.feed(&vec![7; 3_000_000]);
+        assert!(storage.memory.capacity() >= 4_000_000);
+        let room = storage.spare().len();
+        assert_eq!(storage.memory.len(), storage.end + room);
+        assert_eq!(room, FULL_FILL);
+    }
+
+    #[test]
+    #[should_panic(expected = "commit(2) of 1 spare bytes")]
+    fn more_than_was_offered_cannot_be_committed() {
+        let mut storage = Storage::new();
+        storage.feed(&[7; 1_000]);
+        storage.memory.resize(1_001, 0);
+        storage.commit(2);
+    }
+
+    #[test]
+    fn what_is_received_begins_with_a_cache_line_and_a_large_item_finds_the_memory_of_the_last() {
+        let mut storage = Storage::new();
+        let item: Vec<u8> = (0..=255_u8).cycle().take(1_000_000).collect();
+        let mut places = Vec::new();
+        for _ in 0..3 {
+            let mut rest = &item[..];
+            while !rest.is_empty() {
+                let spare = storage.spare();
+                let n = spare.len().min(rest.len());
+                spare[..n].copy_from_slice(&rest[..n]);
+                storage.commit(n);
+                rest = &rest[n..];
+            }
+            assert!(storage.unread() == item);
+            assert_eq!(storage.unread().as_ptr().addr() % receive_memory::LINE, 0);
+            places.push(storage.unread().as_ptr());
+            storage.consume(item.len());
+        }
+        assert_eq!((places[1], places[2]), (places[0], places[0]));
+        assert!(
+            storage.spare().as_ptr() != places[0],
+            "an idle buffer keeps {} bytes",
+            storage.memory.capacity()
+        );
+    }
+}
