@@ -151,6 +151,12 @@ impl ReadBuffer {
         self.storage.feed(data);
     }
 
+    /// The reader is about to wait: memory that a large item has left behind is given back now. For a driver that
+    /// [feeds](Self::feed); one that asks for [`spare`](Self::spare) room does it with that.
+    pub fn rest(&mut self) {
+        self.storage.rest();
+    }
+
     /// The peer ended the stream. Later failures change nothing.
     pub fn feed_eof(&mut self) {
         if self.tail == Tail::Open {
@@ -215,6 +221,9 @@ impl ReadBuffer {
     /// For a driver that pushes: what to do to the transport now. `waits` says that a read could not be answered, which
     /// always resumes (`read_exactly` of more than twice the limit would otherwise wait for ever).
     pub fn flow(&mut self, waits: bool) -> Option<Flow> {
+        if waits {
+            self.rest();
+        }
         if !self.paused && !waits && self.len() > self.limit.saturating_mul(2) {
             self.paused = true;
             return Some(Flow::Pause);

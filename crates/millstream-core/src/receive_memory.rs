@@ -33,7 +33,8 @@ pub(crate) fn take(len: usize) -> Vec<u8> {
     memory
 }
 
-/// Keeps this memory for the next large item, if it is larger than what is kept, and not too large; else frees it.
+/// Keeps this memory for the next large item, or frees it. The larger one is kept, unless it is too large for items of
+/// this size.
 pub(crate) fn give_back(mut memory: Vec<u8>) {
     if memory.capacity() <= LARGE || memory.capacity() > MOST {
         return;
@@ -42,38 +43,55 @@ pub(crate) fn give_back(mut memory: Vec<u8>) {
     // While its thread ends it is freed.
     let _ = KEPT.try_with(|kept| {
         let before = kept.take();
-        kept.set(if memory.capacity() > before.capacity() { memory } else { before });
+        let is_better = memory.capacity() > before.capacity() || !suits(memory.capacity(), before.capacity());
+        kept.set(if is_better { memory } else { before });
     });
 }
 
-/// What is kept, if it holds `least` bytes. While a thread ends there is nothing kept any more.
+/// What is kept, if it suits an item of `least` bytes. While a thread ends there is nothing kept any more.
 fn take_kept(least: usize) -> Option<Vec<u8>> {
     let kept = KEPT.try_with(Cell::take).ok()?;
-    if kept.capacity() >= least {
+    if suits(least, kept.capacity()) {
         return Some(kept);
     }
     give_back(kept);
     None
 }
 
+/// Whether a stretch of `capacity` bytes is enough for `least` and not far too much: peers that stop in the midst of a small
+/// item would hold large ones.
+fn suits(least: usize, capacity: usize) -> bool {
+    (least..=least.saturating_mul(4)).contains(&capacity)
+}
+
 /// Where a buffer of this size begins matters little, and thousands of idle connections have one.
 const SMALL: usize = 8 * 1024;
 /// Items of up to 2 MiB find memory here; what larger ones would gain is lost in what they cost.
-const MOST: usize = 4 * 1024 * 1024;
+const MOST: usize = 4 * 1024 * 1024 + LINE;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_is_kept_for_who_needs_no_more_up_to_a_bound() {
+    fn the_largest_that_suits_is_kept_up_to_a_bound() {
         give_back(vec![1; LARGE + 2]);
         give_back(vec![2; LARGE + 1]);
         give_back(vec![3; MOST + 1]);
         assert!(take_kept(LARGE + 3).is_none());
         let memory = take_kept(LARGE + 2).unwrap();
         assert!(memory.is_empty() && memory.capacity() == LARGE + 2);
-        assert!(take_kept(1).is_none());
+        assert!(take_kept(LARGE).is_none());
+    }
+
+    #[test]
+    fn a_small_item_gets_no_memory_that_is_far_too_large_and_is_not_kept_out_by_it() {
+        give_back(Vec::with_capacity(MOST));
+        assert!(take_kept(LARGE + 1).is_none());
+        assert!(take_kept(MOST / 4 + 1).is_some_and(|memory| memory.capacity() == MOST));
+        give_back(Vec::with_capacity(MOST));
+        give_back(Vec::with_capacity(2 * LARGE));
+        assert!(take_kept(LARGE + 1).is_some_and(|memory| memory.capacity() == 2 * LARGE));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use bytes::{Buf as _, Bytes};
 
-use crate::receive_memory::{self, LARGE};
+use crate::receive_memory::{self, LARGE, LINE};
 
 /// The unread bytes of one reader, and room for more behind them.
 pub(crate) struct Storage {
@@ -18,14 +18,23 @@ pub(crate) struct Storage {
     base: usize,
     /// How much room the next fill is offered; doubles when a fill used all of it.
     fill_len: usize,
+    /// How much of it was handed out and not filled yet.
+    offered: usize,
     /// The most unread bytes ever held.
     peak_len: usize,
+}
+
+impl Drop for Storage {
+    /// A connection that ends with its large item leaves its memory to the next one as well.
+    fn drop(&mut self) {
+        receive_memory::give_back(std::mem::take(&mut self.memory));
+    }
 }
 
 impl Storage {
     /// No memory is taken before the first byte.
     pub(crate) fn new() -> Self {
-        Self { memory: Vec::new(), start: 0, end: 0, base: 0, fill_len: FIRST_FILL, peak_len: 0 }
+        Self { memory: Vec::new(), start: 0, end: 0, base: 0, fill_len: FIRST_FILL, offered: 0, peak_len: 0 }
     }
 
     #[inline]
@@ -50,8 +59,8 @@ impl Storage {
     /// Room for the next fill, at least one byte and never more than [`FULL_FILL`].
     #[inline]
     pub(crate) fn spare(&mut self) -> &mut [u8] {
-        let room = self.ensure_room();
-        let until = self.end + room;
+        self.offered = self.ensure_room();
+        let until = self.end + self.offered;
         if self.memory.len() < until {
             self.memory.resize(until, 0);
         }
@@ -61,10 +70,9 @@ impl Storage {
     /// The first `n` bytes of the room were filled. Panics if that is more than was handed out.
     #[inline]
     pub(crate) fn commit(&mut self, n: usize) {
-        let room = self.room();
-        let offered = room.min(self.memory.len() - self.end);
+        let offered = std::mem::take(&mut self.offered);
         assert!(n <= offered, "commit({n}) of {offered} spare bytes");
-        if n == room && self.fill_len < FULL_FILL {
+        if n == offered && self.fill_len < FULL_FILL {
             self.fill_len *= 2;
         }
         self.end += n;
@@ -79,11 +87,14 @@ impl Storage {
             self.fill_len = FIRST_FEED;
         }
         while !data.is_empty() {
-            let n = self.ensure_room().min(data.len());
-            self.memory.truncate(self.end);
-            self.memory.extend_from_slice(&data[..n]);
-            self.commit(n);
-            data = &data[n..];
+            self.offered = self.ensure_room();
+            let (now, later) = data.split_at(self.offered.min(data.len()));
+            // What is cleared already stays cleared: a later `spare` does not clear it once more.
+            let (over, behind) = now.split_at(now.len().min(self.memory.len() - self.end));
+            self.memory[self.end..self.end + over.len()].copy_from_slice(over);
+            self.memory.extend_from_slice(behind);
+            self.commit(now.len());
+            data = later;
         }
     }
 
@@ -105,7 +116,7 @@ impl Storage {
     /// Consumes the first `n` unread bytes and gives them away; large ones without a copy where that wastes no memory.
     pub(crate) fn take(&mut self, n: usize) -> Bytes {
         let gives_all = self.start == self.base && n == self.len();
-        if gives_all && n >= GIVE_LEN && n >= self.memory.capacity() / 2 {
+        if gives_all && n >= GIVE_LEN && n >= self.memory.capacity().saturating_sub(LINE) / 2 {
             let mut memory = std::mem::take(&mut self.memory);
             memory.truncate(self.end);
             let mut given = Bytes::from(memory);
@@ -114,6 +125,14 @@ impl Storage {
             return given;
         }
         Bytes::copy_from_slice(self.lend(n))
+    }
+
+    /// Gives the memory of a large item back now, if nothing is unread, instead of with the next bytes.
+    pub(crate) fn rest(&mut self) {
+        if self.memory.capacity() > LARGE && self.is_empty() {
+            (self.start, self.end, self.base) = (0, 0, 0);
+            receive_memory::give_back(std::mem::take(&mut self.memory));
+        }
     }
 
     /// Makes room for the next fill, and returns how much there is.
@@ -207,12 +226,53 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "commit(2) of 1 spare bytes")]
-    fn more_than_was_offered_cannot_be_committed() {
+    #[should_panic(expected = "commit(2) of 0 spare bytes")]
+    fn what_was_offered_once_cannot_be_committed_twice() {
         let mut storage = Storage::new();
-        storage.feed(&[7; 1_000]);
-        storage.memory.resize(1_001, 0);
+        assert!(storage.spare().len() > 3);
+        storage.commit(1);
         storage.commit(2);
+    }
+
+    #[test]
+    fn bytes_fed_between_receives_clear_nothing_twice() {
+        let mut storage = Storage::new();
+        storage.feed(&vec![7; 100_000]);
+        let _ = storage.spare();
+        let cleared = storage.memory.len();
+        storage.feed(b"x");
+        assert_eq!((storage.memory.len(), storage.len()), (cleared, 100_001));
+        assert_eq!(storage.unread().last(), Some(&b'x'));
+    }
+
+    #[test]
+    fn an_item_of_half_the_memory_is_given_away_without_a_copy() {
+        let mut storage = Storage::new();
+        storage.feed(&vec![7; 64 * 1024]);
+        storage.feed(&vec![7; 64 * 1024]);
+        storage.consume(128 * 1024);
+        storage.memory.shrink_to(128 * 1024 + LINE);
+        assert_eq!(storage.memory.capacity(), 128 * 1024 + LINE);
+        storage.feed(&vec![8; 64 * 1024]);
+        let address = storage.unread().as_ptr();
+        assert_eq!(storage.take(64 * 1024).as_ptr(), address);
+    }
+
+    #[test]
+    fn a_reader_that_rests_holds_nothing_of_a_large_item_and_keeps_a_small_one() {
+        let mut storage = Storage::new();
+        storage.feed(&vec![7; 1_000_000]);
+        storage.rest();
+        assert_eq!(storage.len(), 1_000_000);
+        storage.consume(1_000_000);
+        storage.rest();
+        assert_eq!(storage.memory.capacity(), 0);
+        storage.feed(b"next");
+        storage.rest();
+        assert_eq!(storage.unread(), b"next");
+        storage.consume(4);
+        storage.rest();
+        assert!(storage.memory.capacity() > 0);
     }
 
     #[test]

@@ -89,6 +89,6 @@ impl Connection {
 impl State {
     /// Whether `drain` has to look closer.
     fn needs_attention(&self) -> bool {
-        self.queue.is_paused() || self.life.is_closed()
+        self.queue.is_paused() || self.turn_left == 0 || self.life.is_closed()
     }
 }

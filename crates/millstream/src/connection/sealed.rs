@@ -108,6 +108,7 @@ impl Connection {
         buffer: &mut ReadBuffer,
         between_items: bool,
     ) -> Poll<usize> {
+        buffer.rest();
         lend_scratch(|scratch| {
             let end = match ready!(self.poll_receive(cx, between_items, scratch)) {
                 Ok(0) => self.state.lock().sealed_end(),

@@ -7,7 +7,7 @@ use millstream_core::{ConfigError, DrainError, Urgency, Watermarks, WriteError};
 
 use super::{Connection, State, TURN_LEN};
 use crate::sync::{Arc, Ordering};
-use crate::turn::Turn;
+use crate::turn::{Turn, give_way};
 use crate::waiters::{Ticket, Wakes};
 
 impl Connection {
@@ -93,10 +93,12 @@ impl Connection {
     pub(crate) fn flush_now(self: &Arc<Self>) -> Result<(), DrainError> {
         self.change(|state, wakes| {
             state.life.check_drain()?;
-            state.turn_left = TURN_LEN;
+            // A handler that is about to block its thread needs this whatever it has sent before; `drain` gives way for it.
+            let left = std::mem::replace(&mut state.turn_left, TURN_LEN);
             if self.transport.sends_inline() {
                 self.advance(state, None, wakes);
             }
+            state.turn_left = left.saturating_sub(TURN_LEN - state.turn_left);
             state.life.failure().cloned().map_or(Ok(()), |failure| Err(failure.into()))
         })
     }
@@ -113,14 +115,18 @@ impl Connection {
         self.attention.load(Ordering::Acquire)
     }
 
-    /// Waits for the low mark, if the high one was passed.
+    /// Waits for the low mark, if the high one was passed. Who has sent a turn's share lets others run first, once.
     pub(crate) fn poll_drain(
         self: &Arc<Self>,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         ticket: &mut Ticket,
     ) -> Poll<Result<(), DrainError>> {
         if !self.needs_drain() && !ticket.is_waiting() {
             return Poll::Ready(Ok(()));
+        }
+        if self.change(|state, _| state.ends_turn()) {
+            give_way(cx);
+            return Poll::Pending;
         }
         self.poll_sent(cx, ticket, Until::LowMark)
     }
@@ -208,6 +214,17 @@ impl Connection {
         check_cap(hard_cap, state.queue.watermarks())?;
         state.queue.set_hard_cap(hard_cap);
         Ok(())
+    }
+}
+
+impl State {
+    /// Whether this turn's share has left and there is nothing else to wait for. The next turn begins.
+    fn ends_turn(&mut self) -> bool {
+        let ends = self.turn_left == 0 && !self.queue.is_paused() && !self.life.is_closed();
+        if ends {
+            self.turn_left = TURN_LEN;
+        }
+        ends
     }
 }
 

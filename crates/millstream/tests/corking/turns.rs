@@ -1,13 +1,13 @@
 //! What a turn is: the threshold, the uncorked writer, the wakes of the flusher, the share of one connection.
 
 use std::io::{Read, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::task::Poll;
 use std::time::Duration;
 
 use millstream::{ConnectOptions, StreamReader, testing};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::harness::{PATIENCE, Place, announcing};
@@ -16,6 +16,8 @@ use crate::support;
 /// The cork's threshold, and the share of one connection in a turn, as the contract gives them.
 const THRESHOLD: usize = 16 * 1024;
 const SHARE: u64 = 256 * 1024;
+/// The most of one message that is sent from where it is.
+const MESSAGE: u64 = 1024 * 1024;
 
 #[test]
 fn what_passes_the_threshold_leaves_before_the_turn_ends() {
@@ -238,38 +240,73 @@ fn messages_of_several_threads_stay_whole_and_in_their_order() {
 
 #[test]
 fn a_bulk_writer_gives_way_after_its_share() {
-    Place::CurrentThread.run(|setting| async move {
-        let written = Arc::new(AtomicU64::new(0));
-        let (bulk_written, over) = (Arc::clone(&written), Arc::new(AtomicBool::new(false)));
+    // Its own turn and that of its flusher.
+    gives_way_after(2 * SHARE + 64 * 1024, 64 * 1024, false);
+}
+
+#[test]
+fn a_bulk_writer_that_flushes_each_message_gives_way_all_the_same() {
+    gives_way_after(2 * SHARE + 64 * 1024, 64 * 1024, true);
+}
+
+#[test]
+fn a_writer_of_messages_larger_than_its_share_gives_way_after_each() {
+    gives_way_after(2 * SHARE + MESSAGE, 1024 * 1024, false);
+    gives_way_after(2 * SHARE + MESSAGE, 1024 * 1024, true);
+}
+
+/// Waits for the task's next turn, in the queue with all others; `yield_now` would wait until they are all done.
+async fn come_round() {
+    let mut was_polled = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut was_polled, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Checks how many bytes a handler sends that writes messages of `len` bytes, before others have their turn.
+fn gives_way_after(most_allowed: u64, len: usize, flushes: bool) {
+    Place::CurrentThread.run(move |setting| async move {
+        let (over, (give, given)) = (Arc::new(AtomicBool::new(false)), oneshot::channel());
         let bulk_over = Arc::clone(&over);
         let mut peer = setting
             .connect(move |_reader, writer| async move {
-                let message = [7; 64 * 1024];
+                let writer = Arc::new(writer);
+                assert!(give.send(Arc::clone(&writer)).is_ok(), "the test waits for it");
+                let message = vec![7; len];
                 for _ in 0..BULK / message.len() {
                     writer.write(&message).expect("the peer is there");
-                    bulk_written.store(writer.stats().bytes_written, Ordering::Relaxed);
+                    if flushes {
+                        writer.flush().expect("the peer is there");
+                    }
                     writer.drain().await.expect("the peer is there");
                 }
                 bulk_over.store(true, Ordering::Relaxed);
             })
             .await;
         // A task that is always ready comes round once in each turn of the runtime.
-        let (mut before, mut most) = (written.load(Ordering::Relaxed), 0);
-        let other = tokio::spawn(std::future::poll_fn(move |cx| {
-            let now = written.load(Ordering::Relaxed);
-            most = most.max(now - before);
-            before = now;
-            if over.load(Ordering::Relaxed) {
-                return Poll::Ready(most);
+        let other = tokio::spawn(async move {
+            let writer = given.await.expect("the handler gives it");
+            let (mut before, mut most) = (writer.stats().bytes_written, 0);
+            while !over.load(Ordering::Relaxed) {
+                come_round().await;
+                let now = writer.stats().bytes_written;
+                most = most.max(now - before);
+                before = now;
             }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }));
+            most
+        });
         let received = peer.talk(|socket| std::io::copy(socket, &mut std::io::sink()));
         assert_eq!(received.await, BULK as u64);
         let most = other.await.expect("no panic");
-        // Its own turn and that of its flusher.
-        assert!(most <= 2 * SHARE + 64 * 1024, "{setting:?}: {most} bytes before others had their turn");
+        assert!(
+            most <= most_allowed,
+            "{setting:?}, {len} bytes each: {most} bytes before others had their turn"
+        );
     });
 }
 
