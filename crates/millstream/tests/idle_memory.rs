@@ -1,0 +1,86 @@
+//! A connection that has read a large item and waits for the next one holds none of its memory, in the clear and over TLS.
+#![cfg(feature = "tls")]
+
+mod support;
+
+use millstream::tls::TlsVersion;
+use millstream::{ConnectOptions, Server, ServerOptions, StreamReader, StreamWriter};
+use support::tls::Realm;
+
+const CONNECTIONS: i64 = 10;
+const ITEM: usize = 1024 * 1024;
+/// What a connection may hold: its state, TLS's, and room for a receive.
+const EACH: i64 = 128 * 1024;
+/// What the thread keeps for the next large item, and of what is received over TLS.
+const THREAD: i64 = 5 * 1024 * 1024;
+
+#[test]
+fn a_connection_that_waits_holds_nothing_of_the_large_item_before() {
+    for options in every_server() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let tls = options.1.is_some();
+        // Ends with the test, not with what is measured.
+        let mut kept = Vec::new();
+        let held = allocation_counter::measure(|| runtime.block_on(hold(options, &mut kept)));
+        assert!(
+            held.bytes_current < CONNECTIONS * EACH + THREAD,
+            "{} bytes are held by {CONNECTIONS} connections, TLS: {tls}",
+            held.bytes_current
+        );
+        runtime.block_on(async { drop(kept) });
+    }
+}
+
+/// In the clear and over TLS, with what the client needs.
+fn every_server() -> [(ServerOptions, Option<ConnectOptions>); 2] {
+    let realm = Realm::new();
+    let over_tls = ServerOptions::new().tls(realm.server(TlsVersion::V1_3));
+    let client = ConnectOptions::new().tls(realm.client(TlsVersion::V1_3));
+    [(ServerOptions::new(), None), (over_tls, Some(client))]
+}
+
+/// Connects, has every client read an item from the server, and lets it wait.
+async fn hold(
+    (server, client): (ServerOptions, Option<ConnectOptions>),
+    kept: &mut Vec<(Server, tokio::task::JoinHandle<()>)>,
+) {
+    let server = server.start("127.0.0.1", 0, one_item).await.expect("a free port");
+    let port = server.sockets()[0].port().expect("TCP");
+    let client = client.unwrap_or_default();
+    let (ready, mut all) = tokio::sync::mpsc::channel(1);
+    let mut waiting = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let pair = client.open("127.0.0.1", port).await.expect("the server is there");
+        let ready = ready.clone();
+        waiting.push(tokio::spawn(async move {
+            let (mut reader, _writer) = pair;
+            let item = reader.read_exactly_borrowed(ITEM).await.expect("the server sends it");
+            assert!(item.iter().all(|&byte| byte == 7));
+            let mut next = std::pin::pin!(reader.read(1));
+            // The first poll finds nothing, and waits.
+            std::future::poll_fn(|cx| {
+                assert!(next.as_mut().poll(cx).is_pending());
+                std::task::Poll::Ready(())
+            })
+            .await;
+            ready.send(()).await.expect("the test waits for it");
+            let _ = next.await;
+        }));
+        all.recv().await.expect("the client waits");
+    }
+    kept.push((
+        server,
+        tokio::spawn(async move {
+            for task in waiting {
+                let _ = task.await;
+            }
+        }),
+    ));
+}
+
+/// Sends an item, and keeps the connection.
+async fn one_item(mut reader: StreamReader, writer: StreamWriter) {
+    writer.write(&vec![7; ITEM]).expect("the client is there");
+    let _ = writer.drain().await;
+    let _ = reader.read(1).await;
+}
