@@ -115,6 +115,7 @@ $(MDBOOK):
 
 book: $(MDBOOK) ## the documentation site, in target/book, with its links checked (installs mdBook into target/tools)
 	$(MDBOOK) build docs/book
+	cp -r docs/benchmarks docs/profiles target/book/reference/
 	$(CARGO) run --quiet --package millstream-book --locked -- check target/book
 
 book-open: book ## the same, shown in the browser

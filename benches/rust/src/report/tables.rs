@@ -20,7 +20,8 @@ pub(super) fn render(record: &Record, charts: Option<&str>) -> String {
     let (disturbed, all) = figures::disturbed(record);
     let _ = writeln!(
         text,
-        "\nIn {disturbed} of {all} measurements something else had one of the two cores for more than 5 % of the window."
+        "\nIn {disturbed} of {all} measurements something else had one of the two cores for more than 5 % of the window, beyond \
+         what all servers have in that row (the kernel's own threads work for 10,000 sockets)."
     );
     text
 }

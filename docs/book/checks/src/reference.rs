@@ -1,5 +1,5 @@
 //! Pages that the book includes from elsewhere in the repository: their links are translated to where they stand in the
-//! book. A link to a file that is not in the book becomes its text, for the site holds pages and no sources.
+//! book. A link to a file that is not in the book becomes its text, for the site holds pages and drawings, and no sources.
 
 use std::collections::HashMap;
 use std::fs;
@@ -46,6 +46,10 @@ pub fn translate(text: &str, page: &Path, chapter: &Path, places: &HashMap<PathB
                 let anchor = anchor.map(|anchor| format!("#{anchor}")).unwrap_or_default();
                 out.push_str(&format!("[{}]({}{anchor})", link.text, relative(place, chapter)));
             }
+            // Drawings stand beside their pages, there as here.
+            None if target.extension().is_some_and(|extension| extension == "svg") => {
+                out.push_str(&text[link.whole.clone()]);
+            }
             None => out.push_str(&link.text),
         }
     }
@@ -83,10 +87,10 @@ mod tests {
     fn links_lead_to_chapters_or_become_their_text() {
         let places = [("docs/a.md", "reference/a.md"), ("docs/b.md", "python/b.md")];
         let places = places.map(|(page, chapter)| (page.into(), chapter.into())).into();
-        let text = "[x](b.md#y), [`z`](../src/z.rs), [own](#own), [w](https://w.org)";
+        let text = "[x](b.md#y), [`z`](../src/z.rs), [own](#own), [w](https://w.org), ![c](a/c.svg)";
         assert_eq!(
             translate(text, Path::new("docs/a.md"), Path::new("reference/a.md"), &places),
-            "[x](../python/b.md#y), `z`, [own](#own), [w](https://w.org)"
+            "[x](../python/b.md#y), `z`, [own](#own), [w](https://w.org), ![c](a/c.svg)"
         );
         let text = "[a](docs/a.md)";
         assert_eq!(
