@@ -133,8 +133,13 @@ impl Server {
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let process = Process(child.id());
         let mut server = Self { child, port: 0, process, reports, complaints: Arc::clone(&complaints) };
-        std::thread::spawn(move || gather(stderr, &complaints));
+        let gatherer = std::thread::spawn(move || gather(stderr, &complaints));
         let announced = server.report(START).map_err(|error| {
+            // The last words of a server that has ended may still be on their way.
+            let until = Instant::now() + LAST_WORDS;
+            while !gatherer.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             format!("{} did not start: {error}: {:?}", subject.name(), server.complaints())
         })?;
         let mut words = announced.split_whitespace().skip(1).step_by(2).map(str::parse::<u32>);
@@ -233,4 +238,6 @@ fn gather(stderr: impl Read, complaints: &Mutex<Vec<String>>) {
 
 /// A Python takes a while to import its library on a busy machine.
 const START: Duration = Duration::from_secs(20);
+/// How long the standard error of a server that did not start is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 const MOST_COMPLAINTS: usize = 20_000;
