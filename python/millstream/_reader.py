@@ -10,7 +10,7 @@ import sys
 from asyncio import events, format_helpers
 
 from . import _core
-from ._stopping import Stopping
+from ._stopping import stopping_of
 
 _DEFAULT_LIMIT = 2**16
 
@@ -51,8 +51,7 @@ class StreamReader(_core.ReaderBase):
 
     def stopping(self):
         """A token that tells when the server which accepted this connection is being stopped."""
-        served = self._served
-        return Stopping(None if served is None else served.stop)
+        return stopping_of(self._served)
 
     async def _wait_for_data(self, func_name):
         """Wait until feed_data() or feed_eof() is called, for subclasses that read the buffer themselves."""

@@ -21,6 +21,11 @@ class Stopped:
     aborted: int
 
 
+def stopping_of(served: Any) -> Stopping:
+    """The token of a connection, from what the server knows of it that accepted it, if one did."""
+    return Stopping(None if served is None else served.stop)
+
+
 class Stopping:
     """Whether the server of a connection is being stopped; made by ``reader.stopping()`` and ``writer.stopping()``. It
     outlives its connection.

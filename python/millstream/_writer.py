@@ -10,7 +10,7 @@ import warnings
 
 from . import _core, streams
 from ._protocol import link_of
-from ._stopping import Stopping
+from ._stopping import stopping_of
 
 
 class StreamWriter(_core.WriterBase):
@@ -82,8 +82,7 @@ class StreamWriter(_core.WriterBase):
 
     def stopping(self):
         """A token that tells when the server which accepted this connection is being stopped."""
-        served = getattr(self._protocol, "_served", None)
-        return Stopping(None if served is None else served.stop)
+        return stopping_of(getattr(self._protocol, "_served", None))
 
     async def _drain(self):
         """``drain()`` when there is something to wait for, or to report."""

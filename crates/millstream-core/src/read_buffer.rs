@@ -204,8 +204,9 @@ impl ReadBuffer {
     /// If fewer are unread.
     #[inline]
     pub fn lend(&mut self, n: usize) -> &[u8] {
+        let lent = self.storage.lend(n);
         self.memo.consumed(n);
-        self.storage.lend(n)
+        lent
     }
 
     /// Consumes the first `n` unread bytes and gives them away; large ones are given without a copy where that wastes
@@ -214,8 +215,9 @@ impl ReadBuffer {
     /// # Panics
     /// If fewer are unread.
     pub fn take(&mut self, n: usize) -> Bytes {
+        let taken = self.storage.take(n);
         self.memo.consumed(n);
-        self.storage.take(n)
+        taken
     }
 
     /// For a driver that pushes: what to do to the transport now. `waits` says that a read could not be answered, which

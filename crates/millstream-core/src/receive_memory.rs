@@ -1,8 +1,8 @@
 //! The memory that bytes are received into: where it begins, and what a large item leaves behind for the next one.
 //!
-//! A connection that has read a large item gives its memory back at once, or thousands of idle ones would hold it. The next
-//! large item of any connection on this thread finds it here, instead of growing step by step, with the system's pages
-//! coming and going each time. One stretch a thread, none a connection.
+//! A connection that has read a large item gives its memory back when it waits for the next, or thousands of idle ones
+//! would hold it. The next large item of any connection on this thread finds it here, instead of growing step by step,
+//! with the system's pages coming and going each time. One stretch a thread, none a connection.
 
 use std::cell::Cell;
 
@@ -43,8 +43,7 @@ pub(crate) fn give_back(mut memory: Vec<u8>) {
     // While its thread ends it is freed.
     let _ = KEPT.try_with(|kept| {
         let before = kept.take();
-        let is_better = memory.capacity() > before.capacity() || !suits(memory.capacity(), before.capacity());
-        kept.set(if is_better { memory } else { before });
+        kept.set(if suits(memory.capacity(), before.capacity()) { before } else { memory });
     });
 }
 

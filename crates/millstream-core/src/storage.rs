@@ -27,7 +27,7 @@ pub(crate) struct Storage {
 impl Drop for Storage {
     /// A connection that ends with its large item leaves its memory to the next one as well.
     fn drop(&mut self) {
-        receive_memory::give_back(std::mem::take(&mut self.memory));
+        receive_memory::give_back(self.part_with_memory());
     }
 }
 
@@ -117,11 +117,10 @@ impl Storage {
     pub(crate) fn take(&mut self, n: usize) -> Bytes {
         let gives_all = self.start == self.base && n == self.len();
         if gives_all && n >= GIVE_LEN && n >= self.memory.capacity().saturating_sub(LINE) / 2 {
-            let mut memory = std::mem::take(&mut self.memory);
-            memory.truncate(self.end);
-            let mut given = Bytes::from(memory);
-            given.advance(self.base);
-            (self.start, self.end, self.base) = (0, 0, 0);
+            self.memory.truncate(self.end);
+            let base = self.base;
+            let mut given = Bytes::from(self.part_with_memory());
+            given.advance(base);
             return given;
         }
         Bytes::copy_from_slice(self.lend(n))
@@ -130,9 +129,14 @@ impl Storage {
     /// Gives the memory of a large item back now, if nothing is unread, instead of with the next bytes.
     pub(crate) fn rest(&mut self) {
         if self.memory.capacity() > LARGE && self.is_empty() {
-            (self.start, self.end, self.base) = (0, 0, 0);
-            receive_memory::give_back(std::mem::take(&mut self.memory));
+            receive_memory::give_back(self.part_with_memory());
         }
+    }
+
+    /// Leaves nothing unread and no memory.
+    fn part_with_memory(&mut self) -> Vec<u8> {
+        (self.start, self.end, self.base) = (0, 0, 0);
+        std::mem::take(&mut self.memory)
     }
 
     /// Makes room for the next fill, and returns how much there is.
@@ -147,12 +151,6 @@ impl Storage {
         if outgrown || self.memory.capacity() - self.end < self.fill_len / 4 {
             self.make_room(outgrown);
         }
-        self.room()
-    }
-
-    /// How much room there is for the next fill.
-    #[inline]
-    fn room(&self) -> usize {
         (self.memory.capacity() - self.end).min(self.fill_len)
     }
 

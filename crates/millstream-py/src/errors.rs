@@ -86,12 +86,13 @@ fn is_as_new(_: Python<'_>, kept: &Py<PyAny>) -> bool {
 #[inline]
 #[allow(unsafe_code)]
 unsafe fn restore(exception: *mut ffi::PyObject) {
-    // SAFETY: as above; the type's reference is one of its own.
     #[cfg(Py_3_12)]
+    // SAFETY: as above.
     unsafe {
         ffi::PyErr_SetRaisedException(exception);
     }
     #[cfg(not(Py_3_12))]
+    // SAFETY: as above; the type's reference is one of its own.
     unsafe {
         let kind = ffi::Py_NewRef(ffi::PyExc_StopIteration);
         ffi::PyErr_Restore(kind, exception, std::ptr::null_mut());

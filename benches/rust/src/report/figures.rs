@@ -101,6 +101,7 @@ pub(super) fn load_was_the_limit(record: &Record, row: &RowRecord, server: &str)
 /// is none the better for it.
 pub(super) fn disturbed(record: &Record) -> (usize, usize) {
     let share = |sample: &Sample| sample.waited_ns as f64 / sample.wall_ns as f64;
+    let median = |shares| Spread::of(shares).map_or(0.0, |spread| spread.median);
     let usual = median(record.samples.iter().map(share).collect());
     let disturbed = |row: &RowRecord| {
         let shares: Vec<f64> =
@@ -109,12 +110,6 @@ pub(super) fn disturbed(record: &Record) -> (usize, usize) {
         shares.into_iter().filter(|&share| share > allowed).count()
     };
     (record.rows.iter().map(disturbed).sum(), record.samples.len())
-}
-
-/// The lower of the two in the middle, or nothing of nothing.
-fn median(mut shares: Vec<f64>) -> f64 {
-    shares.sort_by(f64::total_cmp);
-    shares.get(shares.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
 }
 
 #[cfg(test)]
