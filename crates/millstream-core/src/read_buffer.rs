@@ -76,6 +76,12 @@ impl ReadBuffer {
         })
     }
 
+    /// Takes no memory of its thread's, in which there may be what other connections received. For a transport that fills
+    /// it by code of strangers, which might claim bytes that it never wrote.
+    pub fn keep_apart(&mut self) {
+        self.storage.keep_apart();
+    }
+
     /// The limit, in bytes.
     #[inline]
     pub fn limit(&self) -> usize {
@@ -151,8 +157,9 @@ impl ReadBuffer {
         self.storage.feed(data);
     }
 
-    /// The reader is about to wait: memory that a large item has left behind is given back now. For a driver that
-    /// [feeds](Self::feed); one that asks for [`spare`](Self::spare) room does it with that.
+    /// The reader is about to wait: if nothing is unread, the thread gets the memory back for whichever of its connections
+    /// has something to receive next.
+    #[inline]
     pub fn rest(&mut self) {
         self.storage.rest();
     }

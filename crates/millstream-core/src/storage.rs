@@ -4,13 +4,16 @@
 
 use bytes::{Buf as _, Bytes};
 
-use crate::receive_memory::{self, LARGE, LINE};
+use crate::thread_memory::{self, FULL_FILL, LARGE, LINE, SMALL};
 
 /// The unread bytes of one reader, and room for more behind them.
 pub(crate) struct Storage {
     /// `start..end` are the unread bytes, `end..` is room for the next fill: as much as the capacity holds, cleared piece
-    /// by piece just before it is handed out, while the next receive still finds it in the cache.
+    /// by piece just before it is handed out, while the next receive still finds it in the cache. Without capacity while
+    /// nothing is unread and nobody looks for more: the thread keeps memory for all of its connections.
     memory: Vec<u8>,
+    /// Takes no memory in which there may be what others received.
+    apart: bool,
     /// Never above `end`; both at `base` when nothing is unread.
     start: usize,
     end: usize,
@@ -27,14 +30,28 @@ pub(crate) struct Storage {
 impl Drop for Storage {
     /// A connection that ends with its large item leaves its memory to the next one as well.
     fn drop(&mut self) {
-        receive_memory::give_back(self.part_with_memory());
+        thread_memory::give_back(self.part_with_memory());
     }
 }
 
 impl Storage {
     /// No memory is taken before the first byte.
     pub(crate) fn new() -> Self {
-        Self { memory: Vec::new(), start: 0, end: 0, base: 0, fill_len: FIRST_FILL, offered: 0, peak_len: 0 }
+        Self {
+            memory: Vec::new(),
+            apart: false,
+            start: 0,
+            end: 0,
+            base: 0,
+            fill_len: SMALL,
+            offered: 0,
+            peak_len: 0,
+        }
+    }
+
+    /// Takes no memory from now on in which there may be what others received.
+    pub(crate) fn keep_apart(&mut self) {
+        self.apart = true;
     }
 
     #[inline]
@@ -81,18 +98,10 @@ impl Storage {
 
     /// Appends bytes that came some other way.
     pub(crate) fn feed(&mut self, mut data: &[u8]) {
-        // How much there is is known here, so the first bytes need no room for a whole receive: over TLS, an idle
-        // connection keeps this and nothing else.
-        if self.memory.capacity() == 0 && self.fill_len == FIRST_FILL {
-            self.fill_len = FIRST_FEED;
-        }
         while !data.is_empty() {
             self.offered = self.ensure_room();
             let (now, later) = data.split_at(self.offered.min(data.len()));
-            // What is cleared already stays cleared: a later `spare` does not clear it once more.
-            let (over, behind) = now.split_at(now.len().min(self.memory.len() - self.end));
-            self.memory[self.end..self.end + over.len()].copy_from_slice(over);
-            self.memory.extend_from_slice(behind);
+            put(&mut self.memory, self.end, now);
             self.commit(now.len());
             data = later;
         }
@@ -126,10 +135,11 @@ impl Storage {
         Bytes::copy_from_slice(self.lend(n))
     }
 
-    /// Gives the memory of a large item back now, if nothing is unread, instead of with the next bytes.
+    /// Gives the memory back to its thread, if nothing is unread.
+    #[inline]
     pub(crate) fn rest(&mut self) {
-        if self.memory.capacity() > LARGE && self.is_empty() {
-            receive_memory::give_back(self.part_with_memory());
+        if self.is_empty() && self.memory.capacity() != 0 {
+            thread_memory::give_back(self.part_with_memory());
         }
     }
 
@@ -164,22 +174,27 @@ impl Storage {
             self.memory.copy_within(self.start..self.end, self.base);
         } else {
             let wanted = len.saturating_mul(2).max(len.saturating_add(self.fill_len));
-            let mut other = receive_memory::take(wanted);
-            self.base = other.len();
-            other.extend_from_slice(self.unread());
-            receive_memory::give_back(std::mem::replace(&mut self.memory, other));
+            let mut other = if self.apart { Vec::with_capacity(wanted + LINE) } else { thread_memory::take(wanted) };
+            let base = thread_memory::base(&other, other.capacity());
+            put(&mut other, base, self.unread());
+            self.base = base;
+            thread_memory::give_back(std::mem::replace(&mut self.memory, other));
         }
         self.start = self.base;
         self.end = self.base + len;
     }
 }
 
-/// The room of the first fill: most requests fit, and an idle connection that spoke once keeps no more.
-const FIRST_FILL: usize = 8 * 1024;
-/// The same for bytes that are fed.
-const FIRST_FEED: usize = 1024;
-/// The most room a fill is offered beyond doubling: as much as a hand-written loop uses.
-const FULL_FILL: usize = 64 * 1024;
+/// Puts `data` at that place of the memory. What is cleared already stays cleared.
+fn put(memory: &mut Vec<u8>, at: usize, data: &[u8]) {
+    if memory.len() < at {
+        memory.resize(at, 0);
+    }
+    let (over, behind) = data.split_at(data.len().min(memory.len() - at));
+    memory[at..at + over.len()].copy_from_slice(over);
+    memory.extend_from_slice(behind);
+}
+
 /// Items of this size are worth giving away whole instead of copying: below, new memory for the next ones costs more.
 const GIVE_LEN: usize = 64 * 1024;
 
@@ -217,7 +232,7 @@ mod tests {
     fn memory_is_cleared_only_as_far_as_it_is_offered() {
         let mut storage = Storage::new();
         storage.feed(&vec![7; 3_000_000]);
-        assert!(storage.memory.capacity() >= 4_000_000);
+        assert!(storage.memory.capacity() >= 3_500_000, "{}", storage.memory.capacity());
         let room = storage.spare().len();
         assert_eq!(storage.memory.len(), storage.end + room);
         assert_eq!(room, FULL_FILL);
@@ -257,20 +272,29 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_rests_holds_nothing_of_a_large_item_and_keeps_a_small_one() {
+    fn a_reader_that_rests_holds_no_memory_unless_it_holds_bytes() {
         let mut storage = Storage::new();
-        storage.feed(&vec![7; 1_000_000]);
-        storage.rest();
-        assert_eq!(storage.len(), 1_000_000);
-        storage.consume(1_000_000);
-        storage.rest();
-        assert_eq!(storage.memory.capacity(), 0);
-        storage.feed(b"next");
-        storage.rest();
-        assert_eq!(storage.unread(), b"next");
-        storage.consume(4);
-        storage.rest();
-        assert!(storage.memory.capacity() > 0);
+        for len in [4, 10_000, 1_000_000] {
+            storage.feed(&vec![7; len]);
+            storage.rest();
+            assert_eq!(storage.unread(), vec![7; len]);
+            storage.consume(len);
+            storage.rest();
+            assert_eq!(storage.memory.capacity(), 0);
+        }
+    }
+
+    #[test]
+    fn what_one_connection_received_never_shows_in_the_memory_of_one_that_is_kept_apart() {
+        let mut open = Storage::new();
+        open.feed(&[7; 8000]);
+        open.consume(8000);
+        open.rest();
+        let mut apart = Storage::new();
+        apart.keep_apart();
+        assert!(apart.spare().iter().all(|&byte| byte == 0));
+        // That there was something to be seen.
+        assert!(open.spare().contains(&7));
     }
 
     #[test]
@@ -288,7 +312,7 @@ mod tests {
                 rest = &rest[n..];
             }
             assert!(storage.unread() == item);
-            assert_eq!(storage.unread().as_ptr().addr() % receive_memory::LINE, 0);
+            assert_eq!(storage.unread().as_ptr().addr() % LINE, 0);
             places.push(storage.unread().as_ptr());
             storage.consume(item.len());
         }

@@ -9,6 +9,7 @@ use std::fmt;
 use bytes::{Buf, Bytes};
 
 use crate::error::WriteError;
+use crate::thread_memory;
 use crate::watermarks::Watermarks;
 
 /// Corked bytes leave at once when there are this many: with 8 to 64 KiB the benchmarks do not differ, and the smallest
@@ -34,7 +35,7 @@ pub struct WriteQueue {
     /// Messages that were given away and are done with. Dropping one may run code of strangers (`Bytes::from_owner`), so
     /// the driver does it.
     finished: Vec<Bytes>,
-    /// Small messages, one behind the other; its memory is kept for the next ones.
+    /// Small messages, one behind the other. Without memory when there are none: the thread keeps it for the next ones.
     tail: Vec<u8>,
     /// How much of the tail was sent: less than its length, or both are zero.
     tail_sent: usize,
@@ -176,7 +177,9 @@ impl WriteQueue {
     /// Appends a copy of the message.
     #[inline]
     pub fn push(&mut self, data: &[u8]) {
-        if self.tail.len() >= TAIL_LEN {
+        if self.tail.capacity() == 0 {
+            self.tail = thread_memory::take_tail();
+        } else if self.tail.len() >= TAIL_LEN {
             self.end_tail();
         }
         self.tail.extend_from_slice(data);
@@ -258,10 +261,7 @@ impl WriteQueue {
         self.tail_sent += left;
         if self.tail_sent == self.tail.len() {
             self.tail_sent = 0;
-            self.tail.clear();
-            if self.tail.capacity() > KEEP_LEN {
-                self.tail = Vec::new();
-            }
+            self.give_back_tail();
         }
     }
 
@@ -282,7 +282,7 @@ impl WriteQueue {
     pub fn clear(&mut self) -> usize {
         let lost = self.len;
         self.finished.extend(self.earlier.drain(..).filter_map(Chunk::given));
-        self.tail = Vec::new();
+        self.give_back_tail();
         self.tail_sent = 0;
         self.len = 0;
         self.sealed = 0;
@@ -311,13 +311,29 @@ impl WriteQueue {
         was_paused && !self.paused
     }
 
-    /// The tail takes no more: it becomes a chunk of its own, and its memory is freed when it was sent.
+    #[inline]
+    fn give_back_tail(&mut self) {
+        if self.tail.capacity() != 0 {
+            thread_memory::give_back_tail(std::mem::take(&mut self.tail));
+        }
+    }
+
+    /// The tail takes no more: it becomes a chunk of its own, and its memory is freed when it was sent. Of a little in much
+    /// memory there is a copy, and the memory takes what comes next.
     fn end_tail(&mut self) {
         if self.tail.is_empty() {
             return;
         }
-        let mut bytes = Bytes::from(std::mem::take(&mut self.tail));
-        bytes.advance(std::mem::take(&mut self.tail_sent));
+        let sent = std::mem::take(&mut self.tail_sent);
+        let bytes = if self.tail.len() < self.tail.capacity() / 2 {
+            let bytes = Bytes::copy_from_slice(&self.tail[sent..]);
+            self.tail.clear();
+            bytes
+        } else {
+            let mut bytes = Bytes::from(std::mem::take(&mut self.tail));
+            bytes.advance(sent);
+            bytes
+        };
         self.earlier.push_back(Chunk { bytes, given: false });
     }
 }
@@ -339,8 +355,6 @@ impl Chunk {
 const TAIL_LEN: usize = 64 * 1024;
 /// Below this a copy is cheaper than one more slice in the gathered send, and its overhead less than 1 % above.
 const SHARE_LEN: usize = 4 * 1024;
-/// The largest emptied tail worth keeping.
-const KEEP_LEN: usize = 2 * TAIL_LEN;
 
 #[cfg(test)]
 mod tests {

@@ -25,8 +25,8 @@ mod failure;
 mod read_buffer;
 #[path = "../src/read_request.rs"]
 mod read_request;
-#[path = "../src/receive_memory.rs"]
-mod receive_memory;
+#[path = "../src/thread_memory.rs"]
+mod thread_memory;
 #[path = "../src/search.rs"]
 mod search;
 #[path = "../src/storage.rs"]

@@ -86,7 +86,10 @@ impl StreamSettings {
             Some(peer) => connection.with_peer(peer),
             None => connection,
         };
-        let buffer = ReadBuffer::new(self.limit)?;
+        let mut buffer = ReadBuffer::new(self.limit)?;
+        if matches!(connection.transport(), Transport::Io(_)) {
+            buffer.keep_apart();
+        }
         Ok((StreamReader::new(buffer, Arc::clone(&connection)), StreamWriter::new(connection)))
     }
 }

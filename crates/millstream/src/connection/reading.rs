@@ -36,7 +36,11 @@ impl Connection {
         if self.is_sealed.load(Ordering::Relaxed) {
             return self.poll_fill_sealed(cx, buffer, between_items);
         }
-        match std::task::ready!(self.poll_receive(cx, between_items, buffer.spare())) {
+        let Poll::Ready(received) = self.poll_receive(cx, between_items, buffer.spare()) else {
+            buffer.rest();
+            return Poll::Pending;
+        };
+        match received {
             Ok(0) | Err(ReadEnd::Closed | ReadEnd::Idle) => buffer.feed_eof(),
             Ok(n) => {
                 buffer.commit(n);
