@@ -55,8 +55,8 @@ pub enum Duty {
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: Phase,
-    /// Why the life ended early, if it did.
-    cut: Option<Cut>,
+    /// Why the life ended early, if it did. Boxed: most do not.
+    cut: Option<Box<Cut>>,
     /// The peer was told the end inside the stream (by TLS); the transport's own end is still to come.
     only_announced: bool,
 }
@@ -111,7 +111,7 @@ impl Lifecycle {
     /// The transport's failure, if it was one that ended the life.
     #[inline]
     pub fn failure(&self) -> Option<&Failure> {
-        match &self.cut {
+        match self.cut.as_deref() {
             Some(Cut::Failed(failure) | Cut::Left(failure)) => Some(failure),
             _ => None,
         }
@@ -119,7 +119,7 @@ impl Lifecycle {
 
     /// Whether this side aborted the connection.
     pub fn is_aborted(&self) -> bool {
-        matches!(self.cut, Some(Cut::Aborted | Cut::Deadline { .. }))
+        matches!(self.cut.as_deref(), Some(Cut::Aborted | Cut::Deadline { .. }))
     }
 
     /// May a message be queued?
@@ -162,7 +162,7 @@ impl Lifecycle {
         if !self.is_closed() {
             return None;
         }
-        Some(match &self.cut {
+        Some(match self.cut.as_deref() {
             None | Some(Cut::Aborted) => Ok(()),
             Some(Cut::Failed(failure) | Cut::Left(failure)) => Err(CloseError::Failed(failure.clone())),
             Some(Cut::Deadline { unsent }) => Err(CloseError::Deadline { unsent: *unsent }),
@@ -241,7 +241,7 @@ impl Lifecycle {
     #[inline]
     pub fn duty(&self, queued: bool) -> Duty {
         match self.phase {
-            Phase::Closed => Duty::Close { reset: self.cut.as_ref().is_some_and(Cut::resets) },
+            Phase::Closed => Duty::Close { reset: self.cut.as_deref().is_some_and(Cut::resets) },
             _ if queued => Duty::Flush,
             Phase::Open | Phase::Ended => Duty::Rest,
             Phase::Ending | Phase::Closing => Duty::SendEnd,
@@ -252,7 +252,7 @@ impl Lifecycle {
     fn cut(&mut self, cause: Cut) {
         if self.phase != Phase::Closed {
             self.phase = Phase::Closed;
-            self.cut = Some(cause);
+            self.cut = Some(Box::new(cause));
         }
     }
 }

@@ -188,7 +188,7 @@ impl ReadBuffer {
     /// search. `None` says nothing: ask [`poll`](Self::poll).
     #[inline]
     pub fn ready_line(&self, limit: usize) -> Option<usize> {
-        if self.memo.is_set() {
+        if self.is_empty() || self.memo.is_set() {
             return None;
         }
         let at = memchr::memchr(b'\n', self.unread())?;

@@ -79,9 +79,14 @@ impl Storage {
         self.offered = self.ensure_room();
         let until = self.end + self.offered;
         if self.memory.len() < until {
-            self.memory.resize(until, 0);
+            self.clear_until(until);
         }
         &mut self.memory[self.end..until]
+    }
+
+    #[cold]
+    fn clear_until(&mut self, until: usize) {
+        self.memory.resize(until, 0);
     }
 
     /// The first `n` bytes of the room were filled. Panics if that is more than was handed out.
@@ -152,6 +157,16 @@ impl Storage {
     /// Makes room for the next fill, and returns how much there is.
     #[inline]
     fn ensure_room(&mut self) -> usize {
+        if self.memory.capacity() == 0 && self.fill_len == SMALL && !self.apart {
+            // Its base is its first byte, as without memory.
+            self.memory = thread_memory::take_small();
+        } else {
+            self.ensure_more_room();
+        }
+        (self.memory.capacity() - self.end).min(self.fill_len)
+    }
+
+    fn ensure_more_room(&mut self) {
         if self.start == self.end {
             self.start = self.base;
             self.end = self.base;
@@ -161,7 +176,6 @@ impl Storage {
         if outgrown || self.memory.capacity() - self.end < self.fill_len / 4 {
             self.make_room(outgrown);
         }
-        (self.memory.capacity() - self.end).min(self.fill_len)
     }
 
     /// Moves the unread bytes to the front if that costs no more than was consumed since, else takes more memory. Both

@@ -6,7 +6,7 @@
 //!
 //! Nothing is cleared in between: who takes memory here must show of it only what it has filled itself.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// More than this is large.
 pub(crate) const LARGE: usize = 256 * 1024 + LINE;
@@ -15,6 +15,12 @@ pub(crate) const LARGE: usize = 256 * 1024 + LINE;
 pub(crate) const LINE: usize = 64;
 
 thread_local! {
+    // A request that is answered at once takes one stretch of each kind and gives it back: these two, and no others. They
+    // have as little code around them as there can be, because a system call leaves none of it in the processor's cache.
+    /// What was given back last of [`SMALL`] bytes, or nothing.
+    static LAST_SMALL: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// The same of the empty ones for messages.
+    static LAST_TAIL: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static KEPT: RefCell<Kept> = const {
         RefCell::new(Kept { small: Vec::new(), full: Vec::new(), large: Vec::new(), tails: Vec::new() })
     };
@@ -33,16 +39,39 @@ struct Kept {
     tails: Vec<Vec<u8>>,
 }
 
+/// Memory of [`SMALL`] bytes. What is in it already may be overwritten and must not be shown.
+#[inline]
+pub(crate) fn take_small() -> Vec<u8> {
+    match LAST_SMALL.try_with(Cell::take) {
+        Ok(last) if last.capacity() > 0 => last,
+        _ => take(SMALL),
+    }
+}
+
 /// Memory for at least `len` bytes behind its [`base`]. What is in it already may be overwritten and must not be shown.
+#[cold]
 pub(crate) fn take(len: usize) -> Vec<u8> {
     let kept = KEPT.try_with(|kept| kept.borrow_mut().take(len)).ok().flatten();
     kept.unwrap_or_else(|| Vec::with_capacity(allocated_len(len)))
 }
 
 /// Keeps this memory for whoever needs some next, or frees it.
+#[inline]
 pub(crate) fn give_back(memory: Vec<u8>) {
+    if memory.capacity() != SMALL {
+        return keep(memory);
+    }
+    // While its thread ends it is freed.
+    if let Ok(before) = LAST_SMALL.try_with(|last| last.replace(memory))
+        && before.capacity() > 0
+    {
+        keep(before);
+    }
+}
+
+#[cold]
+fn keep(memory: Vec<u8>) {
     if memory.capacity() >= SMALL {
-        // While its thread ends it is freed.
         let _ = KEPT.try_with(|kept| kept.borrow_mut().keep(memory));
     }
 }
@@ -57,17 +86,37 @@ pub(crate) fn base(memory: &[u8], capacity: usize) -> usize {
 }
 
 /// Empty memory for messages that gather, of at least [`TAIL`] bytes.
+#[inline]
 pub(crate) fn take_tail() -> Vec<u8> {
+    match LAST_TAIL.try_with(Cell::take) {
+        Ok(last) if last.capacity() > 0 => last,
+        _ => take_more_tail(),
+    }
+}
+
+#[cold]
+fn take_more_tail() -> Vec<u8> {
     let kept = KEPT.try_with(|kept| kept.borrow_mut().tails.pop()).ok().flatten();
     kept.unwrap_or_else(|| Vec::with_capacity(TAIL))
 }
 
 /// Keeps the memory of messages that have left, unless one long burst has made it larger than most need.
+#[inline]
 pub(crate) fn give_back_tail(mut tail: Vec<u8>) {
-    if (TAIL..=MOST_TAIL).contains(&tail.capacity()) {
-        tail.clear();
-        let _ = KEPT.try_with(|kept| push(&mut kept.borrow_mut().tails, tail, MOST_TAILS));
+    if tail.capacity() > MOST_TAIL {
+        return;
     }
+    tail.clear();
+    if let Ok(before) = LAST_TAIL.try_with(|last| last.replace(tail))
+        && before.capacity() > 0
+    {
+        keep_tail(before);
+    }
+}
+
+#[cold]
+fn keep_tail(tail: Vec<u8>) {
+    let _ = KEPT.try_with(|kept| push(&mut kept.borrow_mut().tails, tail, MOST_TAILS));
 }
 
 impl Kept {
@@ -181,17 +230,33 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_back_is_the_next_ones_and_few_are_kept() {
-        for (len, most) in [(SMALL, MOST_SMALL), (FULL_FILL, MOST_FULL)] {
-            let memory = take(len);
+    fn what_was_given_back_last_is_the_next_ones() {
+        let takes: [fn() -> Vec<u8>; 3] = [take_small, || take(FULL_FILL), take_tail];
+        for (take, give_back) in takes.into_iter().zip([give_back, give_back, give_back_tail]) {
+            let memory = take();
             let address = memory.as_ptr();
             give_back(memory);
-            let again = take(1 + len / 2);
+            let again = take();
             assert_eq!(again.as_ptr(), address);
-            let many: Vec<_> = (0..100).map(|_| take(len)).collect();
-            many.into_iter().for_each(give_back);
-            let kept = KEPT.with(|kept| [kept.borrow().small.len(), kept.borrow().full.len()]);
-            assert!(kept.contains(&most), "{kept:?} of size {len}");
+            assert_ne!(take().as_ptr(), address);
+        }
+    }
+
+    #[test]
+    fn of_many_that_are_given_back_few_are_kept() {
+        for _ in 0..2 {
+            for (take, give_back) in [
+                (take_small as fn() -> Vec<u8>, give_back as fn(Vec<u8>)),
+                (|| take(FULL_FILL), give_back),
+                (take_tail, give_back_tail),
+            ] {
+                let many: Vec<_> = (0..100).map(|_| take()).collect();
+                many.into_iter().for_each(give_back);
+            }
+            KEPT.with_borrow(|kept| {
+                let kept = [kept.small.len(), kept.full.len(), kept.tails.len()];
+                assert_eq!(kept, [MOST_SMALL, MOST_FULL, MOST_TAILS]);
+            });
         }
     }
 

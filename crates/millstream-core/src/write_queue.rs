@@ -30,11 +30,8 @@ pub const DEFAULT_CORK_THRESHOLD: usize = 16 * 1024;
 /// # Ok::<(), millstream_core::WriteError>(())
 /// ```
 pub struct WriteQueue {
-    /// What comes before the tail, in the order of sending. No chunk is empty. Steady traffic never needs it.
-    earlier: VecDeque<Chunk>,
-    /// Messages that were given away and are done with. Dropping one may run code of strangers (`Bytes::from_owner`), so
-    /// the driver does it.
-    finished: Vec<Bytes>,
+    /// Boxed: connections of small messages do without, and are many.
+    earlier: Option<Box<Earlier>>,
     /// Small messages, one behind the other. Without memory when there are none: the thread keeps it for the next ones.
     tail: Vec<u8>,
     /// How much of the tail was sent: less than its length, or both are zero.
@@ -49,7 +46,10 @@ pub struct WriteQueue {
     corked: bool,
     cork_threshold: usize,
     hard_cap: Option<usize>,
-    /// The most bytes ever queued at once.
+    /// While less than this is queued, a small message is corked, within the cap, and passes no mark. Follows the five
+    /// fields above.
+    easy_len: usize,
+    /// The most bytes ever queued at once, when the queue last shrank.
     peak_len: usize,
 }
 
@@ -83,9 +83,8 @@ impl Default for WriteQueue {
 impl WriteQueue {
     /// An empty, corked queue. With a hard cap, messages that would pass it are refused.
     pub fn new(marks: Watermarks, hard_cap: Option<usize>) -> Self {
-        Self {
-            earlier: VecDeque::new(),
-            finished: Vec::new(),
+        let mut queue = Self {
+            earlier: None,
             tail: Vec::new(),
             tail_sent: 0,
             len: 0,
@@ -95,8 +94,11 @@ impl WriteQueue {
             corked: true,
             cork_threshold: DEFAULT_CORK_THRESHOLD,
             hard_cap,
+            easy_len: 0,
             peak_len: 0,
-        }
+        };
+        queue.update_easy();
+        queue
     }
 
     /// How many bytes are queued.
@@ -113,7 +115,7 @@ impl WriteQueue {
 
     /// The most bytes that were ever queued at once.
     pub fn peak_len(&self) -> usize {
-        self.peak_len
+        self.peak_len.max(self.len)
     }
 
     /// Whether more than the high mark was queued and the low mark is not reached yet: `drain` waits.
@@ -133,6 +135,7 @@ impl WriteQueue {
         let was_paused = self.paused;
         self.marks = marks;
         self.paused = marks.paused(false, self.len);
+        self.update_easy();
         was_paused && !self.paused
     }
 
@@ -144,16 +147,19 @@ impl WriteQueue {
     /// Sets or lifts the hard cap. What is queued already stays.
     pub fn set_hard_cap(&mut self, hard_cap: Option<usize>) {
         self.hard_cap = hard_cap;
+        self.update_easy();
     }
 
     /// Corks (the default) or uncorks: uncorked messages have to leave at once.
     pub fn set_corked(&mut self, corked: bool) {
         self.corked = corked;
+        self.update_easy();
     }
 
     /// How many corked bytes make a message leave at once.
     pub fn set_cork_threshold(&mut self, threshold: usize) {
         self.cork_threshold = threshold;
+        self.update_easy();
     }
 
     /// Whether a message of `len` bytes may come, and how soon it has to leave. Queues nothing. An empty one may always.
@@ -174,8 +180,25 @@ impl WriteQueue {
         Ok(if is_due { Urgency::Now } else { Urgency::Corked })
     }
 
-    /// Appends a copy of the message.
+    /// Appends a copy of the message if it may come, is corked, and passes no mark: what [`admit`](Self::admit) and
+    /// [`push`](Self::push) do for nearly all messages, in little code. False: nothing was done, and says nothing.
     #[inline]
+    pub fn push_easily(&mut self, data: &[u8]) -> bool {
+        if data.len() > SHARE_LEN || self.len + data.len() >= self.easy_len {
+            return false;
+        }
+        if self.tail.capacity() == 0 {
+            self.tail = thread_memory::take_tail();
+        }
+        if self.tail.capacity() - self.tail.len() < data.len() {
+            return false;
+        }
+        self.tail.extend_from_slice(data);
+        self.len += data.len();
+        true
+    }
+
+    /// Appends a copy of the message.
     pub fn push(&mut self, data: &[u8]) {
         if self.tail.capacity() == 0 {
             self.tail = thread_memory::take_tail();
@@ -193,20 +216,22 @@ impl WriteQueue {
         }
         self.end_tail();
         let len = data.len();
-        self.earlier.push_back(Chunk { bytes: data, given: true });
+        self.push_chunk(Chunk { bytes: data, given: true });
         self.grown(len);
     }
 
     /// The queued bytes in order, for a gathered send. No slice is empty.
     pub fn gather(&self) -> impl Iterator<Item = &[u8]> {
         let tail = &self.tail[self.tail_sent..];
-        self.earlier.iter().map(|chunk| &chunk.bytes[..]).chain((!tail.is_empty()).then_some(tail))
+        let chunks = self.earlier.iter().flat_map(|earlier| &earlier.chunks);
+        chunks.map(|chunk| &chunk.bytes[..]).chain((!tail.is_empty()).then_some(tail))
     }
 
     /// The queued bytes, if they are in one piece, as steady traffic is.
     #[inline]
     pub fn as_slice(&self) -> Option<&[u8]> {
-        self.earlier.is_empty().then(|| &self.tail[self.tail_sent..])
+        let is_all = self.earlier.as_ref().is_none_or(|earlier| earlier.chunks.is_empty());
+        is_all.then(|| &self.tail[self.tail_sent..])
     }
 
     /// The first `n` queued bytes were sent. Returns whether waiting drainers may go on now.
@@ -216,9 +241,22 @@ impl WriteQueue {
     #[must_use = "drainers that may go on have to be woken"]
     #[inline]
     pub fn advance(&mut self, n: usize) -> bool {
+        self.note_peak();
         self.forget(n);
         self.len -= n;
         self.update_pause()
+    }
+
+    /// All of [`as_slice`](Self::as_slice) was sent: as [`advance`](Self::advance), in little code.
+    #[must_use = "drainers that may go on have to be woken"]
+    #[inline]
+    pub fn advance_all(&mut self) -> bool {
+        debug_assert!(self.as_slice().is_some_and(|all| all.len() == self.len));
+        self.note_peak();
+        self.len = 0;
+        self.tail_sent = 0;
+        self.give_back_tail();
+        self.paused && self.update_pause()
     }
 
     /// A seal took `n` bytes, from the queue first and then from the message behind it: forgets those of the queue, and
@@ -240,6 +278,7 @@ impl WriteQueue {
     /// Everything sealed has left. Returns whether waiting drainers may go on now.
     #[must_use = "drainers that may go on have to be woken"]
     pub fn sealed_left(&mut self) -> bool {
+        self.note_peak();
         self.len -= std::mem::take(&mut self.sealed);
         self.update_pause()
     }
@@ -248,17 +287,8 @@ impl WriteQueue {
     #[inline]
     fn forget(&mut self, n: usize) {
         assert!(n <= self.unsealed_len(), "{n} of {} queued bytes", self.unsealed_len());
-        let mut left = n;
-        while let Some(chunk) = self.earlier.front_mut() {
-            if left < chunk.bytes.len() {
-                chunk.bytes.advance(left);
-                left = 0;
-                break;
-            }
-            left -= chunk.bytes.len();
-            self.finished.extend(self.earlier.pop_front().and_then(Chunk::given));
-        }
-        self.tail_sent += left;
+        let of_tail = self.earlier.as_mut().map_or(n, |earlier| earlier.forget(n));
+        self.tail_sent += of_tail;
         if self.tail_sent == self.tail.len() {
             self.tail_sent = 0;
             self.give_back_tail();
@@ -281,34 +311,54 @@ impl WriteQueue {
     /// Throws everything away. Returns how many bytes that were.
     pub fn clear(&mut self) -> usize {
         let lost = self.len;
-        self.finished.extend(self.earlier.drain(..).filter_map(Chunk::given));
+        self.note_peak();
+        if let Some(Earlier { chunks, finished }) = self.earlier.as_deref_mut() {
+            finished.extend(chunks.drain(..).filter_map(Chunk::given));
+        }
         self.give_back_tail();
         self.tail_sent = 0;
         self.len = 0;
         self.sealed = 0;
-        self.paused = false;
+        self.update_pause();
         lost
+    }
+
+    /// Whether there are messages given away that are done with: [`take_finished`](Self::take_finished) has some.
+    #[inline]
+    pub fn has_finished(&self) -> bool {
+        self.earlier.as_ref().is_some_and(|earlier| !earlier.finished.is_empty())
     }
 
     /// The messages given away that are done with since the last call, to be dropped where no lock is held.
     #[inline]
     pub fn take_finished(&mut self) -> Vec<Bytes> {
-        std::mem::take(&mut self.finished)
+        self.earlier.as_mut().map(|earlier| std::mem::take(&mut earlier.finished)).unwrap_or_default()
     }
 
-    #[inline]
     fn grown(&mut self, by: usize) {
         self.len += by;
-        self.peak_len = self.peak_len.max(self.len);
         self.update_pause();
     }
 
-    /// Applies the marks to the present size. Returns whether a pause ended.
     #[inline]
+    fn note_peak(&mut self) {
+        self.peak_len = self.peak_len.max(self.len);
+    }
+
+    /// Applies the marks to the present size. Returns whether a pause ended.
     fn update_pause(&mut self) -> bool {
         let was_paused = self.paused;
         self.paused = self.marks.paused(was_paused, self.len);
+        if was_paused != self.paused {
+            self.update_easy();
+        }
         was_paused && !self.paused
+    }
+
+    fn update_easy(&mut self) {
+        let is_easy = self.corked && !self.paused;
+        let most = self.marks.high().saturating_add(1).min(self.cork_threshold);
+        self.easy_len = if is_easy { self.hard_cap.map_or(most, |cap| most.min(cap)) } else { 0 };
     }
 
     #[inline]
@@ -334,7 +384,37 @@ impl WriteQueue {
             bytes.advance(sent);
             bytes
         };
-        self.earlier.push_back(Chunk { bytes, given: false });
+        self.push_chunk(Chunk { bytes, given: false });
+    }
+
+    fn push_chunk(&mut self, chunk: Chunk) {
+        self.earlier.get_or_insert_default().chunks.push_back(chunk);
+    }
+}
+
+/// What stands before the tail, and what of it is done with.
+#[derive(Default)]
+struct Earlier {
+    /// In the order of sending. No chunk is empty.
+    chunks: VecDeque<Chunk>,
+    /// Messages that were given away and are done with. Dropping one may run code of strangers (`Bytes::from_owner`), so
+    /// the driver does it.
+    finished: Vec<Bytes>,
+}
+
+impl Earlier {
+    /// Frees the first `n` bytes, and returns how many of them are not here.
+    fn forget(&mut self, n: usize) -> usize {
+        let mut left = n;
+        while let Some(chunk) = self.chunks.front_mut() {
+            if left < chunk.bytes.len() {
+                chunk.bytes.advance(left);
+                return 0;
+            }
+            left -= chunk.bytes.len();
+            self.finished.extend(self.chunks.pop_front().and_then(Chunk::given));
+        }
+        left
     }
 }
 

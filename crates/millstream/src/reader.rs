@@ -331,6 +331,7 @@ impl StreamReader {
 
     /// The length of the next line, line feed included; `None` at the end. As [`poll_answer`](Self::poll_answer), with
     /// shortcuts for the commonest cases: the line is there, or nothing is.
+    #[inline]
     pub(crate) fn poll_line(
         &mut self,
         cx: &mut Context<'_>,
@@ -340,19 +341,27 @@ impl StreamReader {
             if let Some(len) = self.ready_line(limit) {
                 return Poll::Ready(Ok(Some(len)));
             }
-            if self.buffer.is_empty() && !self.buffer.is_ended() && self.turn_left >= ITEM_COST {
-                std::task::ready!(self.poll_fill(cx));
-                continue;
+            if !self.buffer.is_empty() || self.buffer.is_ended() || self.turn_left < ITEM_COST {
+                return self.poll_line_answer(cx, limit);
             }
-            return self.poll_answer(cx, &Request::Line { limit }).map(|answer| match answer {
-                Answer::Ready { len } => Ok(Some(len)),
-                Answer::Overrun { consumed, found } => {
-                    Err(ReadLineError::LimitOverrun { consumed, limit, found })
-                }
-                Answer::Failed(failure) => Err(failure.into()),
-                Answer::End | Answer::Incomplete { .. } | Answer::Need => Ok(None),
-            });
+            std::task::ready!(self.poll_fill(cx));
         }
+    }
+
+    /// As [`poll_line`](Self::poll_line), without shortcuts.
+    fn poll_line_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: usize,
+    ) -> Poll<Result<Option<usize>, ReadLineError>> {
+        self.poll_answer(cx, &Request::Line { limit }).map(|answer| match answer {
+            Answer::Ready { len } => Ok(Some(len)),
+            Answer::Overrun { consumed, found } => {
+                Err(ReadLineError::LimitOverrun { consumed, limit, found })
+            }
+            Answer::Failed(failure) => Err(failure.into()),
+            Answer::End | Answer::Incomplete { .. } | Answer::Need => Ok(None),
+        })
     }
 
     pub(crate) async fn answer(&mut self, request: &Request<'_>) -> Answer {

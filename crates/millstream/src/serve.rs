@@ -116,7 +116,7 @@ impl<Guard: Place> Serve<Guard> {
 
     /// One turn of the handler.
     fn poll_handler(&mut self, cx: &mut Context<'_>) {
-        let _turn = Turn::begin(&*self.connection);
+        let _turn = Turn::begin(&self.connection);
         let result = self.watched.in_scope(|| {
             catch_unwind(AssertUnwindSafe(|| {
                 self.handler.poll(cx, &self.connection, &self.watched, &mut self.guard)

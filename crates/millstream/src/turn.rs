@@ -8,6 +8,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::Context;
 
+use crate::connection::Connection;
 use crate::sync::thread_local;
 
 thread_local! {
@@ -23,14 +24,14 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Begins the turn of the connection at this address.
-    pub(crate) fn begin<T>(connection: &T) -> Self {
+    /// Begins the turn of this connection.
+    pub(crate) fn begin(connection: &Connection) -> Self {
         let address = std::ptr::from_ref(connection).addr();
         Self { interrupted: CURRENT.with(|current| current.replace(address)) }
     }
 
-    /// Whether this thread is in the turn of the connection at this address.
-    pub(crate) fn is_of<T>(connection: &T) -> bool {
+    /// Whether this thread is in the turn of this connection.
+    pub(crate) fn is_of(connection: &Connection) -> bool {
         CURRENT.with(|current| current.get() == std::ptr::from_ref(connection).addr())
     }
 }

@@ -9,10 +9,14 @@ use std::task::Waker;
 
 use crate::transport::AnyIo;
 
-/// The tasks that wait for one condition. Each has a ticket, which it gives back when it goes.
+/// The tasks that wait for one condition. Each has a ticket, which it gives back when it goes. Boxed: most connections never
+/// have any.
 #[derive(Debug, Default)]
-pub(crate) struct Waiters {
-    list: Vec<(u64, Waker)>,
+pub(crate) struct Waiters(Option<Box<List>>);
+
+#[derive(Debug, Default)]
+struct List {
+    waiting: Vec<(u64, Waker)>,
     next_ticket: u64,
 }
 
@@ -23,36 +27,37 @@ pub(crate) struct Ticket(Option<u64>);
 impl Waiters {
     /// Makes the task wait, or renews its waker. A waker that is replaced goes to `wakes`, to be dropped there.
     pub(crate) fn register(&mut self, ticket: &mut Ticket, waker: &Waker, wakes: &mut Wakes) {
-        if let Some(entry) = self.list.iter_mut().find(|(number, _)| Some(*number) == ticket.0) {
+        let list = self.0.get_or_insert_default();
+        if let Some(entry) = list.waiting.iter_mut().find(|(number, _)| Some(*number) == ticket.0) {
             if !entry.1.will_wake(waker) {
                 wakes.drop_later([std::mem::replace(&mut entry.1, waker.clone())]);
             }
             return;
         }
-        ticket.0 = Some(self.next_ticket);
-        self.list.push((self.next_ticket, waker.clone()));
-        self.next_ticket += 1;
+        ticket.0 = Some(list.next_ticket);
+        list.waiting.push((list.next_ticket, waker.clone()));
+        list.next_ticket += 1;
     }
 
     /// The task goes away; its waker goes to `wakes`, to be dropped there.
     pub(crate) fn forget(&mut self, ticket: &mut Ticket, wakes: &mut Wakes) {
-        let Some(number) = ticket.0.take() else { return };
-        if let Some(at) = self.list.iter().position(|(other, _)| *other == number) {
-            wakes.drop_later([self.list.swap_remove(at).1]);
+        let (Some(number), Some(list)) = (ticket.0.take(), &mut self.0) else { return };
+        if let Some(at) = list.waiting.iter().position(|(other, _)| *other == number) {
+            wakes.drop_later([list.waiting.swap_remove(at).1]);
         }
     }
 
     /// The condition holds for everyone.
+    #[inline]
     pub(crate) fn wake_all(&mut self, wakes: &mut Wakes) {
-        if self.list.is_empty() {
-            return;
+        if let Some(list) = &mut self.0 {
+            wakes.wake(list.waiting.drain(..).map(|(_, waker)| waker));
         }
-        wakes.wake(self.list.drain(..).map(|(_, waker)| waker));
     }
 
     #[cfg(all(test, millstream_loom))]
     pub(crate) fn len(&self) -> usize {
-        self.list.len()
+        self.0.as_ref().map_or(0, |list| list.waiting.len())
     }
 }
 

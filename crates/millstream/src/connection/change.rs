@@ -1,6 +1,8 @@
 //! What follows a change of a connection's state: the flags that are read without the lock, the driver, and those who wait
 //! learn of it.
 
+use millstream_core::Phase;
+
 use super::task::Task;
 use super::{Connection, Drive, Driver, State};
 use crate::sync::{Arc, MutexGuard, Ordering};
@@ -18,7 +20,21 @@ impl Connection {
     }
 
     /// Ends a change that was made under the lock.
-    pub(super) fn finish(self: &Arc<Self>, mut state: MutexGuard<'_, State>, mut wakes: Wakes) {
+    #[inline]
+    pub(super) fn finish(self: &Arc<Self>, state: MutexGuard<'_, State>, wakes: Wakes) {
+        if state.is_calm() && !self.attention.load(Ordering::Relaxed) {
+            if Turn::is_of(self) {
+                self.driver_due.store(false, Ordering::Relaxed);
+            }
+            drop(state);
+            drop(wakes);
+        } else {
+            self.let_know(state, wakes);
+        }
+    }
+
+    /// Lets everyone know whom a change concerns.
+    fn let_know(self: &Arc<Self>, mut state: MutexGuard<'_, State>, mut wakes: Wakes) {
         self.look_for_idle(&mut state, &mut wakes);
         self.publish(&state);
         let spawn = self.call_driver(&mut state, &mut wakes);
@@ -87,6 +103,18 @@ impl Connection {
 }
 
 impl State {
+    /// Whether no change could concern anyone: the commonest state by far, in which a request leaves its connection. What
+    /// follows a change would find nothing to do.
+    #[inline]
+    fn is_calm(&self) -> bool {
+        self.life.phase() == Phase::Open
+            && !self.has_output()
+            && !self.queue.has_finished()
+            && self.turn_left > 0
+            && !self.stop.is_asked()
+            && matches!(self.driver, Driver::Working { waker: Some(_), called: false, parked: Task::Rest })
+    }
+
     /// Whether `drain` has to look closer.
     fn needs_attention(&self) -> bool {
         self.queue.is_paused() || self.turn_left == 0 || self.life.is_closed()

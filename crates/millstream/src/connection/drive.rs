@@ -88,7 +88,7 @@ impl Drive {
             if self.linger_left == 0 {
                 return self.poll_silence(cx);
             }
-            match self.connection.transport.poll_read(cx, &mut scratch) {
+            match self.connection.transport.poll_read(cx, &mut scratch[..]) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(n)) => {
                     self.silence = None;

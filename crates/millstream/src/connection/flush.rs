@@ -89,6 +89,50 @@ impl Connection {
         if state.tls.is_some() {
             return self.flush_sealed(state, &[], cx, wakes).0;
         }
+        // Nearly always there is one piece, and it leaves whole.
+        if self.transport.sends_inline()
+            && let Some(all) = state.queue.as_slice()
+            && (1..=state.turn_left).contains(&all.len())
+        {
+            let len = all.len();
+            let sent = self.transport.try_write(None, &[IoSlice::new(all)], wakes);
+            match sent {
+                Ok(n) if n == len => {
+                    state.counts.writes += 1;
+                    state.counts.bytes += n as u64;
+                    state.turn_left -= n;
+                    if state.queue.advance_all() {
+                        state.drainers.wake_all(wakes);
+                    }
+                    state.flushers.wake_all(wakes);
+                    return Progress::Empty;
+                }
+                sent => return self.flush_after(state, sent, cx, wakes),
+            }
+        }
+        self.flush_pieces(state, cx, wakes)
+    }
+
+    /// A flush whose first send took less than all, or failed.
+    #[cold]
+    fn flush_after(
+        &self,
+        state: &mut State,
+        sent: io::Result<usize>,
+        cx: Option<&mut Context<'_>>,
+        wakes: &mut Wakes,
+    ) -> Progress {
+        let Some(n) = self.count_send(state, sent, wakes) else { return state.after_send_stopped() };
+        self.note_sent(state, n, wakes);
+        self.flush_pieces(state, cx, wakes)
+    }
+
+    fn flush_pieces(
+        &self,
+        state: &mut State,
+        cx: Option<&mut Context<'_>>,
+        wakes: &mut Wakes,
+    ) -> Progress {
         let progress = self.send_plain(state, state.queue.len(), cx, wakes);
         if progress != Progress::Empty || state.life.is_closed() {
             return progress;
@@ -117,12 +161,17 @@ impl Connection {
             let sent = self.send_some(&state.queue, most, cx.as_deref_mut(), wakes);
             let Some(n) = self.count_send(state, sent, wakes) else { return state.after_send_stopped() };
             len -= n;
-            state.turn_left -= n;
-            if state.queue.advance(n) {
-                state.drainers.wake_all(wakes);
-            }
+            self.note_sent(state, n, wakes);
         }
         Progress::Empty
+    }
+
+    /// The first `n` queued bytes were sent.
+    fn note_sent(&self, state: &mut State, n: usize, wakes: &mut Wakes) {
+        state.turn_left -= n;
+        if state.queue.advance(n) {
+            state.drainers.wake_all(wakes);
+        }
     }
 
     /// One gathered send of what is queued, at most `most` bytes.

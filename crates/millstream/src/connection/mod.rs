@@ -46,10 +46,13 @@ use crate::transport::Transport;
 use crate::waiters::{Waiters, Wakes};
 
 /// One connection, shared by its halves and its driver.
+///
+/// In memory it stands as it is written: what each request touches comes first, in as few cache lines as it takes. With a
+/// thousand connections they are in no near cache when their turn comes.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Connection {
     transport: Transport,
-    state: Mutex<State>,
     /// Follows `State::needs_attention`: while it is false, `drain` has nothing to wait for and takes no lock.
     attention: AtomicBool,
     /// Follows `State::reading_over`: once it is true, the reader no longer touches the transport.
@@ -59,12 +62,13 @@ pub(crate) struct Connection {
     is_sealed: std::sync::atomic::AtomicBool,
     /// Who spoke last: the peer to the handler, or the handler to the peer. See `stopping.rs`.
     talk: std::sync::atomic::AtomicU8,
-    read_stats: ReadStats,
     /// Whether it has deadlines.
     is_watched: bool,
     /// Whether the task that owns this connection's driver has to poll it when the handler has had its turn. False
     /// only while the driver rests, no call is on its way, and nothing was left to do in this turn.
     driver_due: AtomicBool,
+    read_stats: ReadStats,
+    state: Mutex<State>,
     /// Where the driver is spawned.
     runtime: Option<Handle>,
     /// How long closing may take, from the call to the closed socket.
@@ -81,31 +85,37 @@ pub(crate) struct Connection {
     host: OnceLock<Box<str>>,
 }
 
-/// Everything under the lock.
+/// Everything under the lock. As above, what each request touches comes first.
 #[derive(Debug)]
+#[repr(C)]
 struct State {
     queue: WriteQueue,
-    /// Between the queue and the transport, once a handshake has begun. Boxed: most connections do without.
-    tls: Option<Box<TlsPipe>>,
-    /// How many queued bytes were written before TLS began, and leave as they are.
-    plain_left: usize,
     life: Lifecycle,
-    /// The last send took less than it was offered: the driver waits for the socket, and nobody else need try.
-    blocked: bool,
-    /// Bytes were handed to an adopted stream that it was not yet asked to flush, or has not flushed.
-    unflushed: bool,
     /// How much may still be sent before others get their turn. Renewed by those after whom they do, the reader that
     /// waits and the driver, and by an explicit flush.
     turn_left: usize,
+    /// Between the queue and the transport, once a handshake has begun. Boxed: most connections do without.
+    tls: Option<Box<TlsPipe>>,
+    /// For the deadlines, if there are any.
+    waits: Option<Box<watch::Waits>>,
+    /// The task that waits in a read.
+    reader_waker: Option<Waker>,
+    driver: Driver,
+    stop: stopping::Stop,
+    /// The last send took less than it was offered: the driver waits for the socket, and nobody else need try.
+    blocked: bool,
+    reader: ReaderHalf,
     drainers: Waiters,
     /// Wait for an empty queue.
     flushers: Waiters,
+    counts: Counts,
     closers: Waiters,
-    /// The task that waits in a read.
-    reader_waker: Option<Waker>,
-    reader: ReaderHalf,
-    /// For the deadlines, if there are any.
-    waits: Option<Box<watch::Waits>>,
+    /// How many queued bytes were written before TLS began, and leave as they are.
+    plain_left: usize,
+    /// The task of a handler that has outlived its connection.
+    handler_waker: Option<Waker>,
+    /// Bytes were handed to an adopted stream that it was not yet asked to flush, or has not flushed.
+    unflushed: bool,
     /// The writer was dropped without `close`: a reader that is still there may read on.
     reader_keeps: bool,
     /// The peer has ended its side, so nothing it sends can turn our close into a reset.
@@ -113,11 +123,6 @@ struct State {
     transport_closed: bool,
     /// The server wants the handler of this connection gone.
     handler_cancelled: bool,
-    /// The task of a handler that has outlived its connection.
-    handler_waker: Option<Waker>,
-    driver: Driver,
-    stop: stopping::Stop,
-    counts: Counts,
 }
 
 /// What became of the reader.

@@ -7,6 +7,7 @@ use millstream_core::{DeadlineKind, Failure, ReadBuffer};
 
 use super::{Connection, Driver, ReaderHalf, State, TURN_LEN, Task};
 use crate::sync::{Arc, Ordering};
+use crate::transport::Room;
 
 /// Why a reader gets nothing more from the transport, though the transport did not say so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl Connection {
         if self.is_sealed.load(Ordering::Relaxed) {
             return self.poll_fill_sealed(cx, buffer, between_items);
         }
-        let Poll::Ready(received) = self.poll_receive(cx, between_items, buffer.spare()) else {
+        let Poll::Ready(received) = self.poll_receive(cx, between_items, buffer) else {
             buffer.rest();
             return Poll::Pending;
         };
@@ -51,57 +52,70 @@ impl Connection {
         Poll::Ready(0)
     }
 
-    /// One receive into `spare`. `Ready(Ok(0))` is the peer's end. `is_empty`: nothing is left to be read from before.
+    /// One receive. `Ready(Ok(0))` is the peer's end. `is_empty`: nothing is left to be read from before.
+    #[inline]
     pub(super) fn poll_receive(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
         is_empty: bool,
-        spare: &mut [u8],
+        room: &mut (impl Room + ?Sized),
     ) -> Poll<Result<usize, ReadEnd>> {
         if self.reading_over.load(Ordering::Acquire)
             && let Some(end) = self.state.lock().read_end()
         {
             return Poll::Ready(Err(end));
         }
-        let mut received = self.transport.poll_read(cx, spare);
-        if received.is_pending() {
-            let Some(end) = self.before_wait(cx, is_empty) else { return Poll::Pending };
-            // What arrived before a failure is delivered before it, even if the runtime has not heard of it yet.
-            match self.transport.read_now(spare) {
-                Ok(n) if !self.reading_over.load(Ordering::Acquire) => received = Poll::Ready(Ok(n)),
-                _ => {
-                    self.change(|state, _| match end {
-                        ReadEnd::Idle => state.end_idle(),
-                        _ => state.reader = ReaderHalf::Ended,
-                    });
-                    return Poll::Ready(Err(end));
-                }
+        match self.transport.poll_read(cx, room) {
+            Poll::Ready(Ok(n)) if n > 0 => {
+                self.read_stats.record(n);
+                Poll::Ready(Ok(n))
+            }
+            Poll::Ready(last) => Poll::Ready(self.receive_last(last)),
+            Poll::Pending => match self.before_wait(cx, is_empty) {
+                None => Poll::Pending,
+                Some(end) => Poll::Ready(self.receive_before(end, room.room())),
+            },
+        }
+    }
+
+    /// There is nothing to wait for. What arrived before a failure is delivered before it, even if the runtime has not heard
+    /// of it yet.
+    #[cold]
+    fn receive_before(self: &Arc<Self>, end: ReadEnd, spare: &mut [u8]) -> Result<usize, ReadEnd> {
+        match self.transport.read_now(spare) {
+            Ok(0) if !self.reading_over.load(Ordering::Acquire) => self.receive_last(Ok(0)),
+            Ok(n) if !self.reading_over.load(Ordering::Acquire) => {
+                self.read_stats.record(n);
+                Ok(n)
+            }
+            _ => {
+                self.change(|state, _| match end {
+                    ReadEnd::Idle => state.end_idle(),
+                    _ => state.reader = ReaderHalf::Ended,
+                });
+                Err(end)
             }
         }
-        match received {
-            Poll::Ready(Ok(n)) => {
-                self.read_stats.record(n);
-                if n > 0 {
-                    return Poll::Ready(Ok(n));
+    }
+
+    /// The transport's last word: the peer's end, or a failure.
+    #[cold]
+    fn receive_last(self: &Arc<Self>, last: io::Result<usize>) -> Result<usize, ReadEnd> {
+        self.change(|state, wakes| {
+            state.peer_ended = true;
+            state.reader = ReaderHalf::Ended;
+            match last {
+                Ok(n) => {
+                    self.read_stats.record(n);
+                    state.failure_behind_end().map_or(Ok(n), |failure| Err(ReadEnd::Failed(failure)))
                 }
-                Poll::Ready(self.change(|state, _| {
-                    state.peer_ended = true;
-                    state.reader = ReaderHalf::Ended;
-                    state.failure_behind_end().map_or(Ok(0), |failure| Err(ReadEnd::Failed(failure)))
-                }))
-            }
-            Poll::Ready(Err(error)) => {
-                let failure = self.change(|state, wakes| {
-                    state.peer_ended = true;
-                    state.reader = ReaderHalf::Ended;
+                Err(error) => {
                     let failure = state.as_handshakes(Failure::from(&error));
                     self.fail(state, failure.clone(), wakes);
-                    failure
-                });
-                Poll::Ready(Err(ReadEnd::Failed(failure)))
+                    Err(ReadEnd::Failed(failure))
+                }
             }
-            Poll::Pending => Poll::Pending,
-        }
+        })
     }
 
     /// The reader is about to wait, with an empty buffer or with part of an item: what is queued leaves now. Says if there

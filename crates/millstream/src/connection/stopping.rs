@@ -26,6 +26,13 @@ pub(super) struct Stop {
     end: Option<StopEnd>,
 }
 
+impl Stop {
+    #[inline]
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked != Asked::Nothing
+    }
+}
+
 /// What the server has asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Asked {

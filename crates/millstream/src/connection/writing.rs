@@ -6,7 +6,7 @@ use bytes::Bytes;
 use millstream_core::{ConfigError, DrainError, Urgency, Watermarks, WriteError};
 
 use super::{Connection, State, TURN_LEN};
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::turn::{Turn, give_way};
 use crate::waiters::{Ticket, Wakes};
 
@@ -15,26 +15,35 @@ impl Connection {
     pub(crate) fn write(self: &Arc<Self>, data: &[u8]) -> Result<(), WriteError> {
         let mut state = self.state.lock();
         state.life.check_write()?;
-        let urgency = state.queue.admit(data.len())?;
-        self.note_answered();
         let joins_others = !state.queue.is_empty();
-        if urgency == Urgency::Corked {
-            state.queue.push(data);
-            if !state.queue.is_paused() {
-                // Whoever owes the flush of the bytes before owes that of these.
-                if joins_others {
-                    return Ok(());
-                }
-                // The task that this handler is a part of flushes when the handler has had its turn.
-                if Turn::is_of(&**self) {
-                    self.driver_due.store(true, Ordering::Relaxed);
-                    return Ok(());
-                }
+        if !state.queue.push_easily(data) {
+            return self.write_with_care(state, data);
+        }
+        self.note_answered();
+        // Whoever owes the flush of the bytes before owes that of these.
+        if !joins_others {
+            // The task that this handler is a part of flushes when the handler has had its turn.
+            if Turn::is_of(self) {
+                self.driver_due.store(true, Ordering::Relaxed);
+            } else {
+                self.finish(state, Wakes::default());
             }
         }
+        Ok(())
+    }
+
+    /// The same for a message that may be refused, sent at once, or above a mark.
+    fn write_with_care(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        data: &[u8],
+    ) -> Result<(), WriteError> {
+        let urgency = state.queue.admit(data.len())?;
+        self.note_answered();
         let mut wakes = Wakes::default();
-        if urgency == Urgency::Now {
-            self.send_through(&mut state, data, &mut wakes);
+        match urgency {
+            Urgency::Now => self.send_through(&mut state, data, &mut wakes),
+            Urgency::Corked => state.queue.push(data),
         }
         self.finish(state, wakes);
         Ok(())

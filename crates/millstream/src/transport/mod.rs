@@ -11,12 +11,33 @@ use std::io::{IoSlice, Result};
 use std::os::fd::BorrowedFd;
 use std::task::{Context, Poll};
 
+use millstream_core::ReadBuffer;
+
 pub(crate) use io::{AnyIo, IoTransport};
 pub(crate) use memory::MemoryEnd;
 pub(crate) use socket::Socket;
 
 use crate::address::{Address, PeerCredentials};
 use crate::waiters::Wakes;
+
+/// Where a receive goes. A socket asks for it only when there is something to receive.
+pub(crate) trait Room {
+    /// At least one byte, and the same each time until some of it was filled.
+    fn room(&mut self) -> &mut [u8];
+}
+
+impl Room for [u8] {
+    fn room(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
+impl Room for ReadBuffer {
+    #[inline]
+    fn room(&mut self) -> &mut [u8] {
+        self.spare()
+    }
+}
 
 #[derive(Debug)]
 pub(crate) enum Transport {
@@ -27,13 +48,18 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Receives what is there into `buf`; `Ok(0)` is the peer's end. Only one task at a time may wait here.
-    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<usize>> {
+    /// Receives what is there; `Ok(0)` is the peer's end. Only one task at a time may wait here.
+    #[inline]
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        room: &mut (impl Room + ?Sized),
+    ) -> Poll<Result<usize>> {
         match self {
-            Self::Tcp(socket) => socket.poll_read(cx, buf),
-            Self::Unix(socket) => socket.poll_read(cx, buf),
-            Self::Memory(end) => end.poll_read(cx, buf),
-            Self::Io(io) => io.poll_read(cx, buf),
+            Self::Tcp(socket) => socket.poll_read(cx, room),
+            Self::Unix(socket) => socket.poll_read(cx, room),
+            Self::Memory(end) => end.poll_read(cx, room.room()),
+            Self::Io(io) => io.poll_read(cx, room.room()),
         }
     }
 
@@ -49,6 +75,7 @@ impl Transport {
     }
 
     /// Sends what fits. Without a context (outside the driver) an adopted byte stream always answers `WouldBlock`.
+    #[inline]
     pub(crate) fn try_write(
         &self,
         cx: Option<&mut Context<'_>>,

@@ -11,6 +11,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::Room;
 use crate::address::{Address, PeerCredentials};
 
 /// The lock is taken for reading by each call and for writing only to close, so calls never wait for each other.
@@ -52,13 +53,17 @@ impl<S: StreamSocket> Socket<S> {
         Self { socket: RwLock::new(Some(Arc::new(socket))), never_full: AtomicBool::new(true) }
     }
 
-    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<usize>> {
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        room: &mut (impl Room + ?Sized),
+    ) -> Poll<Result<usize>> {
         let guard = self.open();
         let Some(socket) = guard.as_deref() else { return Poll::Ready(Ok(0)) };
         loop {
             std::task::ready!(socket.poll_read_ready(cx))?;
-            let room = buf.len();
-            let result = short_clears_readiness(socket, Interest::READABLE, room, || {
+            let buf = room.room();
+            let result = short_clears_readiness(socket, Interest::READABLE, buf.len(), || {
                 (&*SockRef::from(socket)).read(buf)
             });
             match result {
