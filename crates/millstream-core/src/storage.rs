@@ -21,6 +21,8 @@ pub(crate) struct Storage {
     base: usize,
     /// How much room the next fill is offered; doubles when a fill used all of it.
     fill_len: usize,
+    /// How much of its memory was used when it last gave that back: what the next item may take as well.
+    used_len: usize,
     /// How much of it was handed out and not filled yet.
     offered: usize,
     /// The most unread bytes ever held.
@@ -44,6 +46,7 @@ impl Storage {
             end: 0,
             base: 0,
             fill_len: SMALL,
+            used_len: 0,
             offered: 0,
             peak_len: 0,
         }
@@ -144,6 +147,7 @@ impl Storage {
     #[inline]
     pub(crate) fn rest(&mut self) {
         if self.is_empty() && self.memory.capacity() != 0 {
+            self.used_len = self.end - self.base;
             thread_memory::give_back(self.part_with_memory());
         }
     }
@@ -167,6 +171,13 @@ impl Storage {
     }
 
     fn ensure_more_room(&mut self) {
+        if self.memory.capacity() == 0 && self.used_len > FULL_FILL && !self.apart {
+            // Large items follow large ones. Where there is memory for one, it need not be copied from step to step.
+            self.memory = thread_memory::take_kept(self.used_len).unwrap_or_default();
+            self.base = thread_memory::base(&self.memory, self.memory.capacity());
+            put(&mut self.memory, self.base, &[]);
+            (self.start, self.end) = (self.base, self.base);
+        }
         if self.start == self.end {
             self.start = self.base;
             self.end = self.base;
@@ -188,7 +199,8 @@ impl Storage {
             self.memory.copy_within(self.start..self.end, self.base);
         } else {
             let wanted = len.saturating_mul(2).max(len.saturating_add(self.fill_len));
-            let mut other = if self.apart { Vec::with_capacity(wanted + LINE) } else { thread_memory::take(wanted) };
+            let mut other =
+                if self.apart { Vec::with_capacity(wanted + LINE) } else { thread_memory::take(wanted) };
             let base = thread_memory::base(&other, other.capacity());
             put(&mut other, base, self.unread());
             self.base = base;
@@ -219,10 +231,10 @@ mod tests {
     #[test]
     fn an_item_that_fills_the_buffer_is_given_away_without_a_copy() {
         let mut storage = Storage::new();
-        storage.feed(&vec![7; 100_000]);
+        storage.feed(&vec![7; 300_000]);
         let address = storage.unread().as_ptr();
-        let taken = storage.take(100_000);
-        assert_eq!((taken.len(), taken.as_ptr()), (100_000, address));
+        let taken = storage.take(300_000);
+        assert_eq!((taken.len(), taken.as_ptr()), (300_000, address));
         storage.feed(b"next");
         assert_eq!(storage.unread(), b"next");
     }
@@ -329,6 +341,11 @@ mod tests {
             assert_eq!(storage.unread().as_ptr().addr() % LINE, 0);
             places.push(storage.unread().as_ptr());
             storage.consume(item.len());
+            // It waits for the second as readers do, and begins the third at once.
+            if places.len() == 1 {
+                storage.rest();
+                assert_eq!(storage.memory.capacity(), 0);
+            }
         }
         assert_eq!((places[1], places[2]), (places[0], places[0]));
         assert!(

@@ -8,8 +8,8 @@
 
 use std::cell::{Cell, RefCell};
 
-/// More than this is large.
-pub(crate) const LARGE: usize = 256 * 1024 + LINE;
+/// More than this is large. An item of 256 KiB fits, and a receive behind it.
+pub(crate) const LARGE: usize = 320 * 1024 + LINE;
 
 /// A cache line, in bytes.
 pub(crate) const LINE: usize = 64;
@@ -22,7 +22,7 @@ thread_local! {
     /// The same of the empty ones for messages.
     static LAST_TAIL: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static KEPT: RefCell<Kept> = const {
-        RefCell::new(Kept { small: Vec::new(), full: Vec::new(), large: Vec::new(), tails: Vec::new() })
+        RefCell::new(Kept { small: Vec::new(), full: Vec::new(), middle: Vec::new(), large: Vec::new(), tails: Vec::new() })
     };
 }
 
@@ -33,6 +33,8 @@ struct Kept {
     small: Vec<Vec<u8>>,
     /// Of [`FULL`] bytes, at most [`MOST_FULL`].
     full: Vec<Vec<u8>>,
+    /// Of [`LARGE`] bytes, at most [`MOST_MIDDLE`].
+    middle: Vec<Vec<u8>>,
     /// One of more than [`LARGE`] and at most [`MOST`] bytes, or without any.
     large: Vec<u8>,
     /// Empty ones for messages, at most [`MOST_TAILS`].
@@ -51,8 +53,12 @@ pub(crate) fn take_small() -> Vec<u8> {
 /// Memory for at least `len` bytes behind its [`base`]. What is in it already may be overwritten and must not be shown.
 #[cold]
 pub(crate) fn take(len: usize) -> Vec<u8> {
-    let kept = KEPT.try_with(|kept| kept.borrow_mut().take(len)).ok().flatten();
-    kept.unwrap_or_else(|| Vec::with_capacity(allocated_len(len)))
+    take_kept(len).unwrap_or_else(|| Vec::with_capacity(allocated_len(len)))
+}
+
+/// Memory for an item of about `len` bytes, if there is some that needs no allocation.
+pub(crate) fn take_kept(len: usize) -> Option<Vec<u8>> {
+    KEPT.try_with(|kept| kept.borrow_mut().take(len)).ok().flatten()
 }
 
 /// Keeps this memory for whoever needs some next, or frees it.
@@ -124,8 +130,8 @@ impl Kept {
         match allocated_len(len) {
             SMALL => self.small.pop(),
             FULL => self.full.pop(),
-            len if len > LARGE => self.take_large(len),
-            _ => None,
+            LARGE => self.middle.pop(),
+            len => self.take_large(len),
         }
     }
 
@@ -133,6 +139,7 @@ impl Kept {
         match memory.capacity() {
             SMALL => push(&mut self.small, memory, MOST_SMALL),
             FULL => push(&mut self.full, memory, MOST_FULL),
+            LARGE => push(&mut self.middle, memory, MOST_MIDDLE),
             len if len > LARGE && len <= MOST => self.keep_large(memory),
             _ => {}
         }
@@ -155,9 +162,10 @@ impl Kept {
 /// How much is allocated for `len` bytes: stretches of few sizes fit the next one as well.
 fn allocated_len(len: usize) -> usize {
     match len {
-        0..=SMALL => SMALL,
-        ..=FULL_FILL => FULL,
-        _ => len.saturating_add(LINE),
+        len if len <= SMALL => SMALL,
+        len if len <= FULL_FILL => FULL,
+        len if len <= MIDDLE => LARGE,
+        len => len.saturating_add(LINE),
     }
 }
 
@@ -178,6 +186,7 @@ pub(crate) const SMALL: usize = 8 * 1024;
 /// The most that one receive is offered: as much as a hand-written loop uses.
 pub(crate) const FULL_FILL: usize = 64 * 1024;
 const FULL: usize = FULL_FILL + LINE;
+const MIDDLE: usize = LARGE - LINE;
 /// What gathers before the cork lets it go, and a message on top. See [`crate::DEFAULT_CORK_THRESHOLD`].
 const TAIL: usize = 16 * 1024;
 const MOST_TAIL: usize = 4 * TAIL;
@@ -187,6 +196,7 @@ const MOST: usize = 4 * 1024 * 1024 + LINE;
 /// between; what is kept beyond that is memory without a use.
 const MOST_SMALL: usize = 32;
 const MOST_FULL: usize = 8;
+const MOST_MIDDLE: usize = 2;
 const MOST_TAILS: usize = 16;
 
 #[cfg(test)]
@@ -223,7 +233,7 @@ mod tests {
                 let memory = take(len);
                 let base = base(&memory, memory.capacity());
                 assert!(memory.capacity() - base >= len, "{len}: {} bytes from {base}", memory.capacity());
-                assert!(len <= SMALL || memory.as_ptr().wrapping_add(base).addr() % LINE == 0);
+                assert!(len <= SMALL || memory.as_ptr().wrapping_add(base).addr().is_multiple_of(LINE));
                 give_back(memory);
             }
         }
@@ -238,7 +248,8 @@ mod tests {
             give_back(memory);
             let again = take();
             assert_eq!(again.as_ptr(), address);
-            assert_ne!(take().as_ptr(), address);
+            let other = take();
+            assert_ne!(other.as_ptr(), address);
         }
     }
 

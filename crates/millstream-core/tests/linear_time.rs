@@ -25,12 +25,12 @@ mod failure;
 mod read_buffer;
 #[path = "../src/read_request.rs"]
 mod read_request;
-#[path = "../src/thread_memory.rs"]
-mod thread_memory;
 #[path = "../src/search.rs"]
 mod search;
 #[path = "../src/storage.rs"]
 mod storage;
+#[path = "../src/thread_memory.rs"]
+mod thread_memory;
 #[path = "../src/tls/fault.rs"]
 mod tls;
 

@@ -93,8 +93,8 @@ impl StreamReader {
 
     /// Reads exactly `n` bytes.
     ///
-    /// **Cancel-safe.** Not bounded by the limit, but memory grows only as bytes arrive. A large item with nothing behind
-    /// it in the buffer is handed out without a copy.
+    /// **Cancel-safe.** Not bounded by the limit, but memory grows only as bytes arrive. A large item that fills most of
+    /// its memory, with nothing behind it, is handed out without a copy.
     ///
     /// # Errors
     /// [`ReadExactlyError::Incomplete`] with the bytes that did come if the stream ends first (none of them if it ended

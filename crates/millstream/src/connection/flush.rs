@@ -127,12 +127,7 @@ impl Connection {
         self.flush_pieces(state, cx, wakes)
     }
 
-    fn flush_pieces(
-        &self,
-        state: &mut State,
-        cx: Option<&mut Context<'_>>,
-        wakes: &mut Wakes,
-    ) -> Progress {
+    fn flush_pieces(&self, state: &mut State, cx: Option<&mut Context<'_>>, wakes: &mut Wakes) -> Progress {
         let progress = self.send_plain(state, state.queue.len(), cx, wakes);
         if progress != Progress::Empty || state.life.is_closed() {
             return progress;
