@@ -2,7 +2,7 @@
 
 from _typeshed import ReadableBuffer, WriteableBuffer
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Awaitable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Generic, SupportsIndex, TypeVar, final, overload
 from weakref import ReferenceType
@@ -11,7 +11,7 @@ from typing_extensions import Self, disjoint_base
 
 _T_co = TypeVar("_T_co", covariant=True)
 
-__all__ = ["Link", "Outbox", "ProtocolBase", "ReaderBase", "Read", "Ready", "BufferView", "Watch", "WriterBase"]
+__all__ = ["Link", "Outbox", "know_transport", "ProtocolBase", "ReaderBase", "Read", "Ready", "BufferView", "Watch", "WriterBase"]
 
 @final
 class Read(Coroutine[Any, Any, _T_co], Generic[_T_co]):
@@ -169,6 +169,9 @@ class Outbox:
     """What was written and not sent."""
 
     def __new__(cls, transport: Any, event_loop: AbstractEventLoop, link: Link) -> Self: ...
+
+def know_transport(kind: type, write: Callable[..., None], failed: Callable[[Any, BaseException], None]) -> None:
+    """Transports of this class can be sent past their ``write``."""
 
 @final
 class Watch:

@@ -80,6 +80,8 @@ class StreamReader(_core.ReaderBase):
 
 def _future_args(loop):
     """The arguments for making a future directly, where ``loop.create_future()`` does nothing else."""
-    if getattr(type(loop), "create_future", None) is asyncio.BaseEventLoop.create_future:
+    make = getattr(type(loop), "create_future", None)
+    uvloop = sys.modules.get("uvloop")
+    if make is asyncio.BaseEventLoop.create_future or (uvloop is not None and make is uvloop.Loop.create_future):
         return {"loop": loop}
     return None

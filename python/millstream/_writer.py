@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import warnings
 
-from . import _core, streams
+from . import _core, _direct, streams
 from ._protocol import link_of
 from ._stopping import stopping_of
+
+_direct.learn()
 
 
 class StreamWriter(_core.WriterBase):

@@ -481,6 +481,15 @@ def test_a_loop_that_is_set_by_hand_makes_the_futures(run, reader):
     assert loop.made == 1
 
 
+def test_a_read_waits_on_the_future_that_its_loop_makes(run, reader):
+    task = run.loop.create_task(reader.read(1))
+    run.loop.run_until_complete(asyncio.sleep(0))
+    made = run.loop.create_future()
+    assert (type(reader._waiter), reader._waiter.get_loop()) == (type(made), made.get_loop())
+    reader.feed_data(b"z")
+    assert run.loop.run_until_complete(task) == b"z"
+
+
 def test_a_writer_takes_another_transport_by_hand(loop):
     reader, writer, protocol, transport = made(loop)
     writer._transport = other = Transport()

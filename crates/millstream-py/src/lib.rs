@@ -81,7 +81,7 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::outbox::{Link, Outbox};
+    use crate::outbox::{Link, Outbox, know_transport};
     #[pymodule_export]
     use crate::protocol::ProtocolBase;
     #[pymodule_export]

@@ -1,5 +1,6 @@
 //! What was written and not sent: the core's queue, corked, and the loop's turn at whose end everything leaves.
 
+mod direct;
 mod link;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -10,6 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+pub(crate) use direct::know_transport;
 pub(crate) use link::Link;
 
 use crate::{Lock, call, errors};
@@ -52,6 +54,8 @@ pub(crate) enum Talk {
 struct State {
     queue: WriteQueue,
     transport: Option<Py<PyAny>>,
+    /// The transport's `write`, if it can be sent past.
+    write: Option<Py<PyAny>>,
     event_loop: Option<Py<PyAny>>,
     corked: bool,
     /// Everything goes to the transport as it comes: it was closed or half-closed, and knows what that means.
@@ -117,7 +121,7 @@ impl Outbox {
         drop(state);
         this.flush(py)?;
         this.note_handed_over(data.len());
-        this.send(py, object, is_first)
+        this.send(py, object, data.len(), is_first)
     }
 
     /// What could not be sent in the background is told once.
@@ -225,7 +229,7 @@ impl Outbox {
         drop(state);
         self.note_handed_over(len);
         self.is_above.store(false, Ordering::Relaxed);
-        match self.send(py, data.as_any(), false) {
+        match self.send(py, data.as_any(), len, false) {
             // Written while there was a connection, and lost with it: as in silence as from a transport's own queue.
             Err(error) if !errors::is_interrupt(py, &error) && self.is_closing(py) => {
                 self.alert();
@@ -241,13 +245,18 @@ impl Outbox {
         closing.and_then(|closing| closing.is_truthy()).unwrap_or(false)
     }
 
-    /// One write of the transport's. After all but a turn's first, looks whether that has closed it: a task that writes
+    /// One write: the transport's, or past it. After all but a turn's first, looks whether that has closed it: a task that writes
     /// and drains without end would not hear of it otherwise.
-    fn send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, is_first: bool) -> PyResult<()> {
+    fn send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, len: usize, is_first: bool) -> PyResult<()> {
+        let state = self.state.lock();
+        let transport = state.transport.as_ref().map(|transport| transport.clone_ref(py));
+        // A large one may find room for a part only, and the transport is quicker to see that if it has sent it itself.
+        let write = state.write.as_ref().filter(|_| len < SHARE_LEN).map(|write| write.clone_ref(py));
+        drop(state);
         // Without one, it fails as asyncio does.
-        let transport = self.transport(py).unwrap_or_else(|| py.None());
+        let transport = transport.unwrap_or_else(|| py.None());
         let transport = transport.bind(py);
-        call::method(transport, intern!(py, "write"), [data])?;
+        direct::write(transport, write, data, len)?;
         if !is_first && call::method(transport, intern!(py, "is_closing"), [])?.is_truthy()? {
             self.attention.store(true, Ordering::Relaxed);
         }
@@ -258,9 +267,11 @@ impl Outbox {
         self.state.lock().transport.as_ref().map(|transport| transport.clone_ref(py))
     }
 
-    pub(crate) fn set_transport(&self, transport: Option<Py<PyAny>>) {
+    pub(crate) fn set_transport(&self, py: Python<'_>, transport: Option<Py<PyAny>>) {
+        let write = transport.as_ref().and_then(|transport| direct::known_write(transport.bind(py)));
         let mut state = self.state.lock();
-        let old = std::mem::replace(&mut state.transport, transport);
+        let old =
+            (std::mem::replace(&mut state.transport, transport), std::mem::replace(&mut state.write, write));
         drop(state);
         drop(old);
     }
@@ -329,11 +340,13 @@ fn high_mark(transport: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
 #[pymethods]
 impl Outbox {
     #[new]
-    pub(crate) fn new(transport: Py<PyAny>, event_loop: Py<PyAny>, link: Py<Link>) -> Self {
+    pub(crate) fn new(py: Python<'_>, transport: Py<PyAny>, event_loop: Py<PyAny>, link: Py<Link>) -> Self {
+        let write = direct::known_write(transport.bind(py));
         Self {
             state: Lock::new(State {
                 queue: WriteQueue::default(),
                 transport: Some(transport),
+                write,
                 event_loop: Some(event_loop),
                 corked: true,
                 ended: false,
@@ -357,13 +370,14 @@ impl Outbox {
         visit.call(&self.link)?;
         let Some(state) = self.state.try_lock() else { return Ok(()) };
         visit.call(&state.transport)?;
+        visit.call(&state.write)?;
         visit.call(&state.failure)?;
         visit.call(&state.event_loop)
     }
 
     fn __clear__(&self) {
         let mut state = self.state.lock();
-        let old = (state.transport.take(), state.event_loop.take(), state.failure.take());
+        let old = (state.transport.take(), state.write.take(), state.event_loop.take(), state.failure.take());
         drop(state);
         drop(old);
     }

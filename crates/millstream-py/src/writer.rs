@@ -114,7 +114,7 @@ impl WriterBase {
         protocol: Option<Py<ProtocolBase>>,
         reader: Option<Py<ReaderBase>>,
     ) -> PyResult<()> {
-        let outbox = Py::new(py, Outbox::new(transport, event_loop, link))?;
+        let outbox = Py::new(py, Outbox::new(py, transport, event_loop, link))?;
         if let Some(reader) = &reader {
             reader.get().set_outbox(outbox.clone_ref(py));
         }
@@ -203,7 +203,7 @@ impl WriterBase {
         let outbox = self.parts()?.outbox.get();
         // What was written before belongs to the old one.
         let flushed = outbox.flush_in_background(py);
-        outbox.set_transport(transport);
+        outbox.set_transport(py, transport);
         flushed
     }
 
