@@ -38,7 +38,7 @@ impl<'a> Side<'a> {
         self.owes_flush = true;
         // The relay flushes before it gives control back, so nobody need be woken for that: as if this were the turn of
         // the connection's own task.
-        let _turn = Turn::begin(&*self.writer.connection);
+        let _turn = Turn::begin(&self.writer.connection);
         self.writer.connection.write(data)
     }
 
