@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak faults faults-sweep bench-rust bench-rust-quick bench-tls bench-tls-quick bench-cores bench-python bench-python-quick doc package bench bench-report bench-quick profile book book-open
+.PHONY: help demo test test-python python-soak test-redis-py lint-python lint wall loom fuzz-smoke fuzz soak faults faults-sweep bench-rust bench-rust-quick bench-tls bench-tls-quick bench-cores bench-python bench-python-quick doc package bench bench-report bench-quick profile footprint book book-open
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -104,6 +104,10 @@ bench-quick: ## the same in some minutes, too short to judge by: prints the tabl
 
 profile: ## flame graphs of both faces, depth 1 and pipelined, into target/profile, with the largest costs (needs perf)
 	.ci/profile
+
+footprint: ## instructions and cache lines of code and of data a request, beside epoll's and tokio's (needs valgrind); 3 min
+	$(CARGO) build --release --package millstream-bench --locked
+	.ci/footprint
 
 doc: ## the documentation, in target/doc
 	$(CARGO) doc --workspace --exclude millstream-py --no-deps
