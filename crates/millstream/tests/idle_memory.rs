@@ -1,4 +1,5 @@
-//! A connection that has read a large item and waits for the next one holds none of its memory, in the clear and over TLS.
+//! A connection that waits holds no memory of what it has received and sent: not of a line, and not of a large item, in the
+//! clear and over TLS.
 #![cfg(feature = "tls")]
 
 mod support;
@@ -11,6 +12,8 @@ const CONNECTIONS: i64 = 10;
 const ITEM: usize = 1024 * 1024;
 /// What a connection may hold: its state, TLS's, and room for a receive.
 const EACH: i64 = 128 * 1024;
+/// What a connection of small messages may hold, its driver's task included, in bytes.
+const STATE: i64 = 2 * 1024;
 /// What the thread keeps for the next large item, and of what is received over TLS.
 const THREAD: i64 = 5 * 1024 * 1024;
 
@@ -29,6 +32,44 @@ fn a_connection_that_waits_holds_nothing_of_the_large_item_before() {
         );
         runtime.block_on(async { drop(kept) });
     }
+}
+
+#[test]
+fn a_connection_that_has_spoken_and_waits_holds_its_state_and_no_memory_for_bytes() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _inside = runtime.enter();
+    // The first takes what the thread keeps for all of them.
+    let mut pairs = Vec::with_capacity(21);
+    pairs.push(runtime.block_on(a_conversation()));
+    for _ in 0..20 {
+        let held = allocation_counter::measure(|| pairs.push(runtime.block_on(a_conversation())));
+        let each = held.bytes_current / 2;
+        assert!(each < STATE, "{each} bytes are held by a connection that waits");
+    }
+}
+
+/// One line there and back over a Unix socket, until both ends wait for more.
+async fn a_conversation() -> [(StreamReader, StreamWriter); 2] {
+    let (one, other) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+    let options = ConnectOptions::new();
+    let [mut asks, mut answers] = [one, other].map(|socket| options.adopt_unix(socket).expect("it is connected"));
+    asks.1.write(b"ping\n").expect("it is open");
+    asks.1.flush().expect("it is open");
+    let line = answers.0.read_line_borrowed().await.expect("it arrives").expect("a line");
+    answers.1.write(line).expect("it is open");
+    until_it_waits(&mut answers.0).await;
+    assert_eq!(asks.0.read_line_borrowed().await.expect("it arrives"), Some(&b"ping\n"[..]));
+    until_it_waits(&mut asks.0).await;
+    [asks, answers]
+}
+
+async fn until_it_waits(reader: &mut StreamReader) {
+    let mut next = std::pin::pin!(reader.read_line_borrowed());
+    std::future::poll_fn(|cx| {
+        assert!(next.as_mut().poll(cx).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
 }
 
 /// In the clear and over TLS, with what the client needs.
@@ -56,15 +97,9 @@ async fn hold(
             let (mut reader, _writer) = pair;
             let item = reader.read_exactly_borrowed(ITEM).await.expect("the server sends it");
             assert!(item.iter().all(|&byte| byte == 7));
-            let mut next = std::pin::pin!(reader.read(1));
-            // The first poll finds nothing, and waits.
-            std::future::poll_fn(|cx| {
-                assert!(next.as_mut().poll(cx).is_pending());
-                std::task::Poll::Ready(())
-            })
-            .await;
+            until_it_waits(&mut reader).await;
             ready.send(()).await.expect("the test waits for it");
-            let _ = next.await;
+            let _ = reader.read(1).await;
         }));
         all.recv().await.expect("the client waits");
     }
