@@ -52,7 +52,8 @@ fn a_connection_that_has_spoken_and_waits_holds_its_state_and_no_memory_for_byte
 async fn a_conversation() -> [(StreamReader, StreamWriter); 2] {
     let (one, other) = std::os::unix::net::UnixStream::pair().expect("two sockets");
     let options = ConnectOptions::new();
-    let [mut asks, mut answers] = [one, other].map(|socket| options.adopt_unix(socket).expect("it is connected"));
+    let [mut asks, mut answers] =
+        [one, other].map(|socket| options.adopt_unix(socket).expect("it is connected"));
     asks.1.write(b"ping\n").expect("it is open");
     asks.1.flush().expect("it is open");
     let line = answers.0.read_line_borrowed().await.expect("it arrives").expect("a line");
