@@ -4,7 +4,7 @@
 
 use bytes::{Buf as _, Bytes};
 
-use crate::thread_memory::{self, FULL_FILL, LARGE, LINE, SMALL};
+use crate::thread_memory::{self, FULL_FILL, LARGE, LINE, MIDDLE, SMALL};
 
 /// The unread bytes of one reader, and room for more behind them.
 pub(crate) struct Storage {
@@ -21,7 +21,7 @@ pub(crate) struct Storage {
     base: usize,
     /// How much room the next fill is offered; doubles when a fill used all of it.
     fill_len: usize,
-    /// How much of its memory was used when it last gave that back: what the next item may take as well.
+    /// How much of its memory was used when it last gave back more than a little: what the next item may take as well.
     used_len: usize,
     /// How much of it was handed out and not filled yet.
     offered: usize,
@@ -147,7 +147,21 @@ impl Storage {
     #[inline]
     pub(crate) fn rest(&mut self) {
         if self.is_empty() && self.memory.capacity() != 0 {
-            self.used_len = self.end - self.base;
+            let used = self.end - self.base;
+            if used > SMALL || self.fill_len > SMALL || self.apart {
+                return self.rest_of_more(used);
+            }
+            thread_memory::give_back(self.part_with_memory());
+        }
+    }
+
+    /// The next item is taken to be of the last one's size: one that was large shall not have small ones take much memory.
+    #[cold]
+    fn rest_of_more(&mut self, used: usize) {
+        self.used_len = used;
+        self.fill_len = used.next_power_of_two().clamp(SMALL, FULL_FILL);
+        // Memory of one's own is allocated anew each time, so a little is kept.
+        if !self.apart || self.memory.capacity() > FULL_FILL + LINE {
             thread_memory::give_back(self.part_with_memory());
         }
     }
@@ -172,8 +186,8 @@ impl Storage {
 
     fn ensure_more_room(&mut self) {
         if self.memory.capacity() == 0 && self.used_len > FULL_FILL && !self.apart {
-            // Large items follow large ones. Where there is memory for one, it need not be copied from step to step.
-            self.memory = thread_memory::take_kept(self.used_len).unwrap_or_default();
+            // Large items follow large ones. Where there is memory for one, it is not copied as often while it grows.
+            self.memory = thread_memory::take_kept(self.used_len.min(MIDDLE)).unwrap_or_default();
             self.base = thread_memory::base(&self.memory, self.memory.capacity());
             put(&mut self.memory, self.base, &[]);
             (self.start, self.end) = (self.base, self.base);

@@ -186,18 +186,19 @@ pub(crate) const SMALL: usize = 8 * 1024;
 /// The most that one receive is offered: as much as a hand-written loop uses.
 pub(crate) const FULL_FILL: usize = 64 * 1024;
 const FULL: usize = FULL_FILL + LINE;
-const MIDDLE: usize = LARGE - LINE;
+/// The longest item that is not large.
+pub(crate) const MIDDLE: usize = LARGE - LINE;
 /// What gathers before the cork lets it go, and a message on top. See [`crate::DEFAULT_CORK_THRESHOLD`].
 const TAIL: usize = 16 * 1024;
-const MOST_TAIL: usize = 4 * TAIL;
+const MOST_TAIL: usize = 2 * TAIL;
 /// Items of up to 2 MiB find memory here; what larger ones would gain is lost in what they cost.
 const MOST: usize = 4 * 1024 * 1024 + LINE;
-/// One of each is enough where a reader waits as soon as it has answered. More are for handlers that wait for others in
-/// between; what is kept beyond that is memory without a use.
-const MOST_SMALL: usize = 32;
-const MOST_FULL: usize = 8;
-const MOST_MIDDLE: usize = 2;
-const MOST_TAILS: usize = 16;
+/// One of each is enough where a reader waits as soon as it has answered. More are for handlers that hold a request while they
+/// wait for others: as many as are at work at once, up to about 4 MiB of each.
+const MOST_SMALL: usize = 512;
+const MOST_FULL: usize = 64;
+const MOST_MIDDLE: usize = 4;
+const MOST_TAILS: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -261,7 +262,7 @@ mod tests {
                 (|| take(FULL_FILL), give_back),
                 (take_tail, give_back_tail),
             ] {
-                let many: Vec<_> = (0..100).map(|_| take()).collect();
+                let many: Vec<_> = (0..1000).map(|_| take()).collect();
                 many.into_iter().for_each(give_back);
             }
             KEPT.with_borrow(|kept| {

@@ -184,7 +184,7 @@ impl WriteQueue {
     /// [`push`](Self::push) do for nearly all messages, in little code. False: nothing was done, and says nothing.
     #[inline]
     pub fn push_easily(&mut self, data: &[u8]) -> bool {
-        if data.len() > SHARE_LEN || self.len + data.len() >= self.easy_len {
+        if !(1..=SHARE_LEN).contains(&data.len()) || self.len + data.len() >= self.easy_len {
             return false;
         }
         if self.tail.capacity() == 0 {
@@ -200,10 +200,14 @@ impl WriteQueue {
 
     /// Appends a copy of the message.
     pub fn push(&mut self, data: &[u8]) {
+        if data.is_empty() {
+            return;
+        }
+        if self.tail.len() >= TAIL_LEN {
+            self.end_tail();
+        }
         if self.tail.capacity() == 0 {
             self.tail = thread_memory::take_tail();
-        } else if self.tail.len() >= TAIL_LEN {
-            self.end_tail();
         }
         self.tail.extend_from_slice(data);
         self.grown(data.len());
@@ -273,6 +277,12 @@ impl WriteQueue {
     #[inline]
     pub fn unsealed_len(&self) -> usize {
         self.len - self.sealed
+    }
+
+    /// How many of the queued bytes are sealed.
+    #[inline]
+    pub fn sealed_len(&self) -> usize {
+        self.sealed
     }
 
     /// Everything sealed has left. Returns whether waiting drainers may go on now.
@@ -502,6 +512,20 @@ mod tests {
         assert!(queue.is_paused());
         assert!(queue.sealed_left());
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn an_empty_queue_holds_no_memory_whatever_was_sent_or_pushed() {
+        let mut queue = WriteQueue::default();
+        let _ = queue.advance_through(20_000, &[0; 20_000]);
+        assert!(queue.push_easily(b"a") && queue.advance_through(4, b"bcd") == queue.is_paused());
+        queue.push(b"");
+        assert!(!queue.push_easily(b""));
+        queue.push(&[0; TAIL_LEN]);
+        queue.push(b"x");
+        let _ = queue.advance(TAIL_LEN + 1);
+        assert_eq!((queue.tail.capacity(), queue.len()), (0, 0));
+        assert!(thread_memory::take_tail().capacity() >= DEFAULT_CORK_THRESHOLD);
     }
 
     #[test]

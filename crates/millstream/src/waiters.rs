@@ -71,8 +71,10 @@ impl Ticket {
 #[derive(Debug, Default)]
 #[must_use = "the wakes happen when this is dropped, which has to be after the lock is released"]
 pub(crate) struct Wakes {
-    /// Empty in the common case, and then it costs nothing.
-    list: Vec<Owed>,
+    /// Nothing in the common case, and then it costs nothing; nearly always enough, and needs no allocation.
+    first: Option<Owed>,
+    /// Empty if there is no first.
+    more: Vec<Owed>,
 }
 
 #[derive(Debug)]
@@ -94,22 +96,29 @@ impl fmt::Debug for BoxedIo {
 impl Wakes {
     /// Owes a wake to each of these.
     pub(crate) fn wake(&mut self, wakers: impl IntoIterator<Item = Waker>) {
-        self.list.extend(wakers.into_iter().map(Owed::Wake));
+        wakers.into_iter().for_each(|waker| self.owe(Owed::Wake(waker)));
     }
 
     /// Takes over a waker that is not needed any more.
     pub(crate) fn drop_later(&mut self, waker: impl IntoIterator<Item = Waker>) {
-        self.list.extend(waker.into_iter().map(Owed::Drop));
+        waker.into_iter().for_each(|waker| self.owe(Owed::Drop(waker)));
     }
 
     /// Takes over an adopted byte stream that is done with.
     pub(crate) fn drop_io_later(&mut self, io: Option<Pin<Box<dyn AnyIo>>>) {
-        self.list.extend(io.map(|io| Owed::DropIo(BoxedIo(io))));
+        io.into_iter().for_each(|io| self.owe(Owed::DropIo(BoxedIo(io))));
+    }
+
+    fn owe(&mut self, owed: Owed) {
+        match self.first {
+            None => self.first = Some(owed),
+            Some(_) => self.more.push(owed),
+        }
     }
 
     #[cold]
     fn pay(&mut self) {
-        for owed in self.list.drain(..) {
+        for owed in self.first.take().into_iter().chain(self.more.drain(..)) {
             match owed {
                 Owed::Wake(waker) => waker.wake(),
                 Owed::Drop(waker) => drop(waker),
@@ -122,7 +131,7 @@ impl Wakes {
 impl Drop for Wakes {
     #[inline]
     fn drop(&mut self) {
-        if !self.list.is_empty() {
+        if self.first.is_some() {
             self.pay();
         }
     }

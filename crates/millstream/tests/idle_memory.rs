@@ -14,6 +14,7 @@ const ITEM: usize = 1024 * 1024;
 const EACH: i64 = 128 * 1024;
 /// What a connection of small messages may hold, its driver's task included, in bytes.
 const STATE: i64 = 2 * 1024;
+static MESSAGE: [u8; 20_000] = [1; 20_000];
 /// What the thread keeps for the next large item, and of what is received over TLS.
 const THREAD: i64 = 5 * 1024 * 1024;
 
@@ -48,12 +49,40 @@ fn a_connection_that_has_spoken_and_waits_holds_its_state_and_no_memory_for_byte
     }
 }
 
+#[test]
+fn a_connection_whose_message_left_at_once_holds_no_memory_for_messages() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _inside = runtime.enter();
+    let mut pairs: Vec<_> = (0..21).map(|_| unix_pair()).collect();
+    for (corked, len) in [(false, 64), (true, 20_000), (true, 0)] {
+        for (nth, [(_, writer), (reader, _)]) in pairs.iter_mut().enumerate() {
+            let held = allocation_counter::measure(|| {
+                runtime.block_on(async {
+                    writer.cork(corked);
+                    writer.write(&MESSAGE[..len]).expect("it is open");
+                    writer.flush().expect("it is open");
+                    assert_eq!(reader.read_exactly_borrowed(len).await.expect("it arrives").len(), len);
+                    until_it_waits(reader).await;
+                });
+            });
+            // The first takes what the thread keeps for all of them.
+            assert!(
+                nth == 0 || held.bytes_current < 1024,
+                "{} bytes are held after {len}",
+                held.bytes_current
+            );
+        }
+    }
+}
+
+fn unix_pair() -> [(StreamReader, StreamWriter); 2] {
+    let (one, other) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+    [one, other].map(|socket| ConnectOptions::new().adopt_unix(socket).expect("it is connected"))
+}
+
 /// One line there and back over a Unix socket, until both ends wait for more.
 async fn a_conversation() -> [(StreamReader, StreamWriter); 2] {
-    let (one, other) = std::os::unix::net::UnixStream::pair().expect("two sockets");
-    let options = ConnectOptions::new();
-    let [mut asks, mut answers] =
-        [one, other].map(|socket| options.adopt_unix(socket).expect("it is connected"));
+    let [mut asks, mut answers] = unix_pair();
     asks.1.write(b"ping\n").expect("it is open");
     asks.1.flush().expect("it is open");
     let line = answers.0.read_line_borrowed().await.expect("it arrives").expect("a line");

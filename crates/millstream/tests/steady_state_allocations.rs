@@ -3,13 +3,16 @@
 //! Counted are the allocations of the server's thread alone: its runtime, its connection's task, and the handler. The
 //! clients have threads of their own.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread;
 
-use millstream::{ServerOptions, StreamReader, StreamWriter};
+use millstream::{ConnectOptions, ServerOptions, StreamReader, StreamWriter};
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 
@@ -151,4 +154,51 @@ fn the_counter_sees_what_the_owning_read_allocates() {
     };
     let counted = allocations(LINE, 1, echo);
     assert!(counted >= COUNTED as u64, "only {counted} allocations for {COUNTED} lines that were kept");
+}
+
+#[test]
+fn handlers_that_hold_their_requests_while_they_wait_take_no_new_memory_each_time() {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _inside = runtime.enter();
+    let adopt = |socket| ConnectOptions::new().adopt_unix(socket).expect("it is connected");
+    let pairs = (0..100).map(|_| UnixStream::pair().expect("two sockets"));
+    let mut pairs: Vec<_> = pairs.map(|(one, other)| (adopt(one), adopt(other))).collect();
+    // A peer that was once busy makes no later request dearer.
+    let mut round = |request: &[u8]| {
+        runtime.block_on(async {
+            for ((reader, _), (_, peer)) in &mut pairs {
+                peer.write(request).expect("it is open");
+                peer.flush().expect("it is open");
+                let held = reader.read_exactly_borrowed(request.len()).await.expect("it arrives");
+                assert!(held == request);
+            }
+            for ((reader, _), _) in &mut pairs {
+                let mut next = pin!(reader.read(1));
+                poll_fn(|cx| Poll::Ready(assert!(next.as_mut().poll(cx).is_pending()))).await;
+            }
+        });
+    };
+    round(&[1; 100_000]);
+    (0..3).for_each(|_| round(b"request"));
+    let counted = allocation_counter::measure(|| (0..10).for_each(|_| round(b"request")));
+    assert_eq!(counted.count_total, 0, "{} bytes", counted.bytes_total);
+}
+
+#[test]
+fn an_adopted_stream_receives_into_the_same_memory_each_time() {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _inside = runtime.enter();
+    let (one, other) = tokio::io::duplex(64 * 1024);
+    let ((mut reader, _writer), (_reader, peer)) = (millstream::from_io(one), millstream::from_io(other));
+    let mut round = |request: &[u8]| {
+        runtime.block_on(async {
+            peer.write(request).expect("it is open");
+            assert!(reader.read_exactly_borrowed(request.len()).await.expect("it arrives") == request);
+        });
+    };
+    round(&[1; 1_000_000]);
+    (0..3).for_each(|_| round(b"request"));
+    let counted = allocation_counter::measure(|| (0..100).for_each(|_| round(b"request")));
+    // The pipe of tokio's allocates by itself.
+    assert!(counted.bytes_total < 100 * 1024, "{} bytes in 100 requests", counted.bytes_total);
 }

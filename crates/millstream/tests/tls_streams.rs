@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use millstream::tls::{TlsClient, TlsServer, TlsVersion};
-use millstream::{ConnectOptions, ServerOptions};
+use millstream::{ConnectOptions, ServerOptions, StreamReader, StreamWriter};
 use support::certificates::Authority;
 use support::{echo, ping, run};
 
@@ -30,5 +32,42 @@ fn an_echo_over_tls_needs_one_option_on_each_side() {
         writer.wait_closed().await.unwrap();
         server.close();
         server.wait_closed().await;
+    });
+}
+
+#[test]
+fn session_tickets_leave_with_a_handlers_first_words_or_at_the_end_of_its_turn_without_any() {
+    run(async {
+        for speaks in [true, false] {
+            let (client, server) = configurations();
+            let (tell, mut told) = tokio::sync::mpsc::channel(1);
+            let handler = move |mut reader: StreamReader, writer: StreamWriter| {
+                let tell = tell.clone();
+                async move {
+                    if speaks {
+                        writer.write(b"hello\n").unwrap();
+                    }
+                    // The turn ends here, and what has to leave leaves.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    let stats = writer.stats();
+                    assert_eq!(stats.queued, 0);
+                    tell.send(stats.writes).await.unwrap();
+                    let _ = reader.read(1).await;
+                }
+            };
+            let server = ServerOptions::new().tls(server).start("localhost", 0, handler).await.unwrap();
+            let port = server.sockets()[0].port().unwrap();
+            let (mut reader, writer) =
+                ConnectOptions::new().tls(client).open("localhost", port).await.unwrap();
+            // The server's part of the handshake is one send; the tickets, and what is written, are the other.
+            assert_eq!(told.recv().await, Some(2), "speaks: {speaks}");
+            if speaks {
+                assert_eq!(reader.read_line().await.unwrap().unwrap(), "hello\n");
+            }
+            writer.close();
+            writer.wait_closed().await.unwrap();
+            server.close();
+            server.wait_closed().await;
+        }
     });
 }

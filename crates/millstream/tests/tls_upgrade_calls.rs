@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use millstream::testing::pair;
 use millstream::tls::{CertificateFault, TlsClient, TlsError, TlsFault, TlsVersion};
 use millstream::{ErrorClass, ServerOptions, StreamReader, StreamWriter, open_connection};
@@ -93,6 +95,33 @@ fn an_upgrade_of_a_connection_that_is_over_fails_and_sends_nothing() {
                 let error = realm.start(side, version, &mut reader, &writer).await.unwrap_err();
                 assert_eq!(error.class(), ErrorClass::ClosedByUs, "{error}");
                 assert_eq!(all_of(raw_reader).await, b"", "{side:?}, {version}");
+            }
+        }
+    });
+}
+
+#[test]
+fn drain_waits_above_the_high_mark_while_a_handshake_goes_on() {
+    run(async {
+        let realm = Realm::new();
+        for (name, (mut reader, writer), (mut peer_reader, _peer_writer)) in transports() {
+            // The driver is there, and rests.
+            writer.write(b"plain\n").unwrap();
+            assert_eq!(peer_reader.read_line().await.unwrap().unwrap(), "plain\n");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let client = realm.client(TlsVersion::V1_3);
+            let writes = async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                let high = writer.watermarks().high();
+                while tokio::time::timeout(Duration::from_millis(50), writer.drain()).await.is_ok() {
+                    let queued = writer.stats().queued;
+                    assert!(queued <= high, "{name}: drain did not wait with {queued} bytes queued");
+                    writer.write(&[0; 4000]).unwrap();
+                }
+            };
+            tokio::select! {
+                result = writer.start_tls(&mut reader, &client) => panic!("{name}: a silent peer, and {result:?}"),
+                () = writes => {}
             }
         }
     });

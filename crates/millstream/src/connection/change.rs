@@ -110,7 +110,7 @@ impl State {
         self.life.phase() == Phase::Open
             && !self.has_output()
             && !self.queue.has_finished()
-            && self.turn_left > 0
+            && !self.needs_attention()
             && !self.stop.is_asked()
             && matches!(self.driver, Driver::Working { waker: Some(_), called: false, parked: Task::Rest })
     }

@@ -9,6 +9,7 @@ use super::reading::ReadEnd;
 use super::sealed::closed_by_us;
 use super::{Connection, ReaderHalf};
 use crate::sync::{Arc, Ordering};
+use crate::turn::Turn;
 
 impl Connection {
     /// Notes the name this connection was opened by.
@@ -32,7 +33,8 @@ impl Connection {
         });
     }
 
-    /// Goes on with the handshake. What the peer sends behind it is in the buffer then.
+    /// Goes on with the handshake. What the peer sends behind it is in the buffer then. What a served connection still has
+    /// to send at its end, session tickets for one, leaves with what its handler writes, by the end of this turn.
     pub(crate) fn poll_handshake(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
@@ -40,10 +42,10 @@ impl Connection {
     ) -> Poll<Result<(), Failure>> {
         loop {
             let (over, end) = self.change(|state, wakes| {
-                if self.transport.sends_inline() {
+                let over = state.tls.as_ref().is_some_and(|tls| !tls.is_handshaking());
+                if self.transport.sends_inline() && !(over && Turn::is_of(self)) {
                     self.advance(state, None, wakes);
                 }
-                let over = state.tls.as_ref().is_some_and(|tls| !tls.is_handshaking());
                 let end = match state.read_end() {
                     Some(ReadEnd::Failed(failure)) => failure,
                     Some(ReadEnd::Closed | ReadEnd::Idle) => closed_by_us(),

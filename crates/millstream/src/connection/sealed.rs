@@ -12,6 +12,7 @@ use super::flush::Progress;
 use super::reading::ReadEnd;
 use super::{Connection, ReaderHalf, State};
 use crate::sync::Arc;
+use crate::turn::Turn;
 use crate::waiters::Wakes;
 
 impl Connection {
@@ -31,8 +32,10 @@ impl Connection {
         if progress != Progress::Empty || state.life.is_closed() {
             return (progress, taken);
         }
+        // What TLS has to say by itself, session tickets for one, leaves in one send with what is queued behind it.
+        let mut seals_first = state.queue.sealed_len() == 0;
         while let Some(tls) = &mut state.tls {
-            if tls.wants_send() {
+            if tls.wants_send() && !seals_first {
                 if state.turn_left == 0 {
                     return (Progress::TurnOver, taken);
                 }
@@ -54,6 +57,7 @@ impl Connection {
                 }
                 continue;
             }
+            seals_first = false;
             if state.queue.sealed_left() {
                 state.drainers.wake_all(wakes);
             }
@@ -138,7 +142,8 @@ impl Connection {
                 if let (Some(waits), Ok(_)) = (&mut state.waits, &received) {
                     waits.opened(buffer.len() - held);
                 }
-                let (wants_send, peer_closed) = (tls.wants_send(), tls.peer_closed());
+                let waits_for_more = !tls.is_handshaking() && Turn::is_of(self);
+                let (wants_send, peer_closed) = (tls.wants_send() && !waits_for_more, tls.peer_closed());
                 if received.is_ok() && wants_send && !state.blocked && self.transport.sends_inline() {
                     self.flush(state, None, wakes);
                 }
