@@ -90,7 +90,7 @@ bench-python-quick: ## the same in two minutes, too short to judge by
 package: ## what would be published, into target/package and target/wheels, and the proof that it is fit (STEPS="crates wheels ...")
 	.ci/package $(STEPS)
 
-bench: ## every server of both faces side by side, into docs/benchmarks.md with charts; about an hour on an idle machine
+bench: ## every server of both faces side by side, into docs/benchmarks.md with charts; about 40 minutes on an idle machine
 	.ci/bench
 	$(MAKE) --no-print-directory bench-report
 

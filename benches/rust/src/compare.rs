@@ -65,7 +65,7 @@ impl Comparison {
     fn from_args(args: &mut Args) -> Result<Self> {
         let quick = args.flag("--quick");
         let (rounds, window_ms, warm_ms, bulk_mib) =
-            if quick { (2, 60, 20, 64) } else { (15, 400, 100, 1024) };
+            if quick { (2, 60, 20, 64) } else { (10, 400, 100, 1024) };
         let python = args.value::<PathBuf>("--python")?;
         let script = args.value_or("--serve-py", PathBuf::from("python/bench/serve.py"))?;
         let face = |face: Face| face == Face::Rust || python.is_some();
@@ -124,7 +124,8 @@ impl Comparison {
     /// formed between neighbours in time.
     fn measure(&mut self) {
         let mut shuffle = Shuffle::new(self.effort.seed);
-        for round in 0..self.effort.rounds {
+        let rounds = self.rows.iter().map(|row| row.rounds(self.effort.rounds)).max().unwrap_or(0);
+        for round in 0..rounds {
             let start = Instant::now();
             for row in self.rows.clone() {
                 if round >= row.rounds(self.effort.rounds) {
@@ -139,12 +140,7 @@ impl Comparison {
                     }
                 }
             }
-            eprintln!(
-                "round {} of {}: {:.0} s",
-                round + 1,
-                self.effort.rounds,
-                start.elapsed().as_secs_f64()
-            );
+            eprintln!("round {} of {rounds}: {:.0} s", round + 1, start.elapsed().as_secs_f64());
         }
     }
 

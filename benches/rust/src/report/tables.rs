@@ -65,7 +65,7 @@ fn machine(text: &mut String, record: &Record) {
     let _ = writeln!(
         text,
         "{}, {} cores, {} MiB, {governor}; Linux {}; {}. {}.\n\n\
-         Medians of {} rounds of {} ms, [min..max]; ratios are formed within each round. Order within rounds shuffled, \
+         Medians of {} rounds (bulk twice as many, memory three) of {} ms, [min..max]; ratios are formed within each round. Order within rounds shuffled, \
          seed {}. Servers on core {}, load on core {}.{}",
         machine.cpu,
         machine.cores,
