@@ -3,10 +3,13 @@
 //! Small messages are copied behind each other so that many of them leave in one send; large ones that the caller gives
 //! away are kept as they are and leave in the same gathered send.
 
-use std::collections::VecDeque;
+mod earlier;
+
 use std::fmt;
 
 use bytes::{Buf, Bytes};
+
+use earlier::Earlier;
 
 use crate::error::WriteError;
 use crate::thread_memory;
@@ -220,21 +223,21 @@ impl WriteQueue {
         }
         self.end_tail();
         let len = data.len();
-        self.push_chunk(Chunk { bytes: data, given: true });
+        self.earlier.get_or_insert_default().push_given(data);
         self.grown(len);
     }
 
     /// The queued bytes in order, for a gathered send. No slice is empty.
     pub fn gather(&self) -> impl Iterator<Item = &[u8]> {
         let tail = &self.tail[self.tail_sent..];
-        let chunks = self.earlier.iter().flat_map(|earlier| &earlier.chunks);
-        chunks.map(|chunk| &chunk.bytes[..]).chain((!tail.is_empty()).then_some(tail))
+        let earlier = self.earlier.iter().flat_map(|earlier| earlier.gather());
+        earlier.chain((!tail.is_empty()).then_some(tail))
     }
 
     /// The queued bytes, if they are in one piece, as steady traffic is.
     #[inline]
     pub fn as_slice(&self) -> Option<&[u8]> {
-        let is_all = self.earlier.as_ref().is_none_or(|earlier| earlier.chunks.is_empty());
+        let is_all = self.earlier.as_ref().is_none_or(|earlier| earlier.is_empty());
         is_all.then(|| &self.tail[self.tail_sent..])
     }
 
@@ -322,8 +325,8 @@ impl WriteQueue {
     pub fn clear(&mut self) -> usize {
         let lost = self.len;
         self.note_peak();
-        if let Some(Earlier { chunks, finished }) = self.earlier.as_deref_mut() {
-            finished.extend(chunks.drain(..).filter_map(Chunk::given));
+        if let Some(earlier) = &mut self.earlier {
+            earlier.clear();
         }
         self.give_back_tail();
         self.tail_sent = 0;
@@ -336,13 +339,13 @@ impl WriteQueue {
     /// Whether there are messages given away that are done with: [`take_finished`](Self::take_finished) has some.
     #[inline]
     pub fn has_finished(&self) -> bool {
-        self.earlier.as_ref().is_some_and(|earlier| !earlier.finished.is_empty())
+        self.earlier.as_ref().is_some_and(|earlier| earlier.has_finished())
     }
 
     /// The messages given away that are done with since the last call, to be dropped where no lock is held.
     #[inline]
     pub fn take_finished(&mut self) -> Vec<Bytes> {
-        self.earlier.as_mut().map(|earlier| std::mem::take(&mut earlier.finished)).unwrap_or_default()
+        self.earlier.as_mut().map(|earlier| earlier.take_finished()).unwrap_or_default()
     }
 
     fn grown(&mut self, by: usize) {
@@ -394,50 +397,7 @@ impl WriteQueue {
             bytes.advance(sent);
             bytes
         };
-        self.push_chunk(Chunk { bytes, given: false });
-    }
-
-    fn push_chunk(&mut self, chunk: Chunk) {
-        self.earlier.get_or_insert_default().chunks.push_back(chunk);
-    }
-}
-
-/// What stands before the tail, and what of it is done with.
-#[derive(Default)]
-struct Earlier {
-    /// In the order of sending. No chunk is empty.
-    chunks: VecDeque<Chunk>,
-    /// Messages that were given away and are done with. Dropping one may run code of strangers (`Bytes::from_owner`), so
-    /// the driver does it.
-    finished: Vec<Bytes>,
-}
-
-impl Earlier {
-    /// Frees the first `n` bytes, and returns how many of them are not here.
-    fn forget(&mut self, n: usize) -> usize {
-        let mut left = n;
-        while let Some(chunk) = self.chunks.front_mut() {
-            if left < chunk.bytes.len() {
-                chunk.bytes.advance(left);
-                return 0;
-            }
-            left -= chunk.bytes.len();
-            self.finished.extend(self.chunks.pop_front().and_then(Chunk::given));
-        }
-        left
-    }
-}
-
-/// What is queued before the tail, in one piece.
-struct Chunk {
-    bytes: Bytes,
-    /// Whether the caller gave it away, rather than our having copied it.
-    given: bool,
-}
-
-impl Chunk {
-    fn given(self) -> Option<Bytes> {
-        self.given.then_some(self.bytes)
+        self.earlier.get_or_insert_default().push_copied(bytes);
     }
 }
 
