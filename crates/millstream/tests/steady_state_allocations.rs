@@ -174,7 +174,7 @@ fn handlers_that_hold_their_requests_while_they_wait_take_no_new_memory_each_tim
             }
             for ((reader, _), _) in &mut pairs {
                 let mut next = pin!(reader.read(1));
-                poll_fn(|cx| Poll::Ready(assert!(next.as_mut().poll(cx).is_pending()))).await;
+                assert!(poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx).is_pending())).await);
             }
         });
     };
