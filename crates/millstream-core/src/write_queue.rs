@@ -478,7 +478,8 @@ mod tests {
     fn an_empty_queue_holds_no_memory_whatever_was_sent_or_pushed() {
         let mut queue = WriteQueue::default();
         let _ = queue.advance_through(20_000, &[0; 20_000]);
-        assert!(queue.push_easily(b"a") && queue.advance_through(4, b"bcd") == queue.is_paused());
+        assert!(queue.push_easily(b"a"));
+        let _ = queue.advance_through(4, b"bcd");
         queue.push(b"");
         assert!(!queue.push_easily(b""));
         queue.push(&[0; TAIL_LEN]);
