@@ -475,6 +475,34 @@ mod tests {
     }
 
     #[test]
+    fn a_message_is_easy_up_to_each_of_its_bounds_and_not_beyond() {
+        let marks = Watermarks::new(100, 10).unwrap();
+        let queued = |len: usize| {
+            let mut queue = WriteQueue::new(marks, None);
+            queue.push(&vec![0; len]);
+            queue
+        };
+        // The high mark, the cap, the threshold of the cork.
+        assert!(queued(99).push_easily(b"x"));
+        assert!(!queued(100).push_easily(b"x"));
+        let mut capped = queued(50);
+        capped.set_hard_cap(Some(52));
+        assert!(capped.push_easily(b"x"));
+        assert!(!capped.push_easily(b"xy"));
+        let mut short = queued(50);
+        short.set_cork_threshold(52);
+        assert!(short.push_easily(b"x") && !short.push_easily(b"x"));
+        let mut uncorked = queued(0);
+        uncorked.set_corked(false);
+        assert!(!uncorked.push_easily(b"x"));
+        // Paused above the high mark, until the low one.
+        let mut paused = queued(101);
+        let _ = paused.advance(50);
+        assert!(paused.is_paused() && !paused.push_easily(b"x"));
+        assert!(paused.advance(41) && paused.push_easily(b"x"));
+    }
+
+    #[test]
     fn an_empty_queue_holds_no_memory_whatever_was_sent_or_pushed() {
         let mut queue = WriteQueue::default();
         let _ = queue.advance_through(20_000, &[0; 20_000]);
