@@ -187,10 +187,9 @@ impl Storage {
     fn ensure_more_room(&mut self) {
         if self.memory.capacity() == 0 && self.used_len > FULL_FILL && !self.apart {
             // Large items follow large ones. Where there is memory for one, it is not copied as often while it grows.
-            self.memory = thread_memory::take_kept(self.used_len.min(MIDDLE)).unwrap_or_default();
-            self.base = thread_memory::base(&self.memory, self.memory.capacity());
-            put(&mut self.memory, self.base, &[]);
-            (self.start, self.end) = (self.base, self.base);
+            if let Some(kept) = thread_memory::take_kept(self.used_len.min(MIDDLE)) {
+                self.move_to(kept);
+            }
         }
         if self.start == self.end {
             self.start = self.base;
@@ -211,17 +210,20 @@ impl Storage {
         let usable = self.memory.capacity() - self.base;
         if !outgrown && self.start - self.base >= len && usable - len >= self.fill_len / 4 {
             self.memory.copy_within(self.start..self.end, self.base);
+            (self.start, self.end) = (self.base, self.base + len);
         } else {
             let wanted = len.saturating_mul(2).max(len.saturating_add(self.fill_len));
-            let mut other =
-                if self.apart { Vec::with_capacity(wanted + LINE) } else { thread_memory::take(wanted) };
-            let base = thread_memory::base(&other, other.capacity());
-            put(&mut other, base, self.unread());
-            self.base = base;
-            thread_memory::give_back(std::mem::replace(&mut self.memory, other));
+            let take = if self.apart { thread_memory::allocate } else { thread_memory::take };
+            self.move_to(take(wanted));
         }
-        self.start = self.base;
-        self.end = self.base + len;
+    }
+
+    /// Takes the unread bytes into other memory, and gives back what they were in.
+    fn move_to(&mut self, mut other: Vec<u8>) {
+        let base = thread_memory::base(&other);
+        put(&mut other, base, self.unread());
+        (self.start, self.end, self.base) = (base, base + self.len(), base);
+        thread_memory::give_back(std::mem::replace(&mut self.memory, other));
     }
 }
 

@@ -53,7 +53,12 @@ pub(crate) fn take_small() -> Vec<u8> {
 /// Memory for at least `len` bytes behind its [`base`]. What is in it already may be overwritten and must not be shown.
 #[cold]
 pub(crate) fn take(len: usize) -> Vec<u8> {
-    take_kept(len).unwrap_or_else(|| Vec::with_capacity(allocated_len(len)))
+    take_kept(len).unwrap_or_else(|| allocate(len))
+}
+
+/// The same, for one who must not have what others have used.
+pub(crate) fn allocate(len: usize) -> Vec<u8> {
+    Vec::with_capacity(allocated_len(len))
 }
 
 /// Memory for an item of about `len` bytes, if there is some that needs no allocation.
@@ -87,8 +92,8 @@ fn keep(memory: Vec<u8>) {
 /// The memory that the system gives for a large item begins 16 bytes into a page, and what a socket holds often begins a
 /// page of its own. At such a distance (1 to 63 bytes, modulo 4 KiB) some processors copy at a fraction of their speed: on
 /// AMD's Zen 4, messages of 1 MiB took twice the time. Where a small item begins matters little.
-pub(crate) fn base(memory: &[u8], capacity: usize) -> usize {
-    if capacity <= SMALL { 0 } else { memory.as_ptr().addr().wrapping_neg() % LINE }
+pub(crate) fn base(memory: &Vec<u8>) -> usize {
+    if memory.capacity() <= SMALL { 0 } else { memory.as_ptr().addr().wrapping_neg() % LINE }
 }
 
 /// Empty memory for messages that gather, of at least [`TAIL`] bytes.
@@ -232,7 +237,7 @@ mod tests {
         for len in [1, SMALL, SMALL + 1, FULL_FILL, 100_000, LARGE, 3_000_000] {
             for _ in 0..2 {
                 let memory = take(len);
-                let base = base(&memory, memory.capacity());
+                let base = base(&memory);
                 assert!(memory.capacity() - base >= len, "{len}: {} bytes from {base}", memory.capacity());
                 assert!(len <= SMALL || memory.as_ptr().wrapping_add(base).addr().is_multiple_of(LINE));
                 give_back(memory);

@@ -7,6 +7,7 @@ mod support;
 use millstream::tls::TlsVersion;
 use millstream::{ConnectOptions, Server, ServerOptions, StreamReader, StreamWriter};
 use support::tls::Realm;
+use support::{unix_pair, until_it_waits};
 
 const CONNECTIONS: i64 = 10;
 const ITEM: usize = 1024 * 1024;
@@ -75,11 +76,6 @@ fn a_connection_whose_message_left_at_once_holds_no_memory_for_messages() {
     }
 }
 
-fn unix_pair() -> [(StreamReader, StreamWriter); 2] {
-    let (one, other) = std::os::unix::net::UnixStream::pair().expect("two sockets");
-    [one, other].map(|socket| ConnectOptions::new().adopt_unix(socket).expect("it is connected"))
-}
-
 /// One line there and back over a Unix socket, until both ends wait for more.
 async fn a_conversation() -> [(StreamReader, StreamWriter); 2] {
     let [mut asks, mut answers] = unix_pair();
@@ -91,15 +87,6 @@ async fn a_conversation() -> [(StreamReader, StreamWriter); 2] {
     assert_eq!(asks.0.read_line_borrowed().await.expect("it arrives"), Some(&b"ping\n"[..]));
     until_it_waits(&mut asks.0).await;
     [asks, answers]
-}
-
-async fn until_it_waits(reader: &mut StreamReader) {
-    let mut next = std::pin::pin!(reader.read_line_borrowed());
-    std::future::poll_fn(|cx| {
-        assert!(next.as_mut().poll(cx).is_pending());
-        std::task::Poll::Ready(())
-    })
-    .await;
 }
 
 /// In the clear and over TLS, with what the client needs.

@@ -3,16 +3,16 @@
 //! Counted are the allocations of the server's thread alone: its runtime, its connection's task, and the handler. The
 //! clients have threads of their own.
 
-use std::future::{Future, poll_fn};
+mod support;
+
+use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::thread;
 
-use millstream::{ConnectOptions, ServerOptions, StreamReader, StreamWriter};
+use millstream::{ServerOptions, StreamReader, StreamWriter};
+use support::{unix_pair, until_it_waits};
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 
@@ -160,21 +160,18 @@ fn the_counter_sees_what_the_owning_read_allocates() {
 fn handlers_that_hold_their_requests_while_they_wait_take_no_new_memory_each_time() {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _inside = runtime.enter();
-    let adopt = |socket| ConnectOptions::new().adopt_unix(socket).expect("it is connected");
-    let pairs = (0..100).map(|_| UnixStream::pair().expect("two sockets"));
-    let mut pairs: Vec<_> = pairs.map(|(one, other)| (adopt(one), adopt(other))).collect();
+    let mut pairs: Vec<_> = (0..100).map(|_| unix_pair()).collect();
     // A peer that was once busy makes no later request dearer.
     let mut round = |request: &[u8]| {
         runtime.block_on(async {
-            for ((reader, _), (_, peer)) in &mut pairs {
+            for [(reader, _), (_, peer)] in &mut pairs {
                 peer.write(request).expect("it is open");
                 peer.flush().expect("it is open");
                 let held = reader.read_exactly_borrowed(request.len()).await.expect("it arrives");
                 assert!(held == request);
             }
-            for ((reader, _), _) in &mut pairs {
-                let mut next = pin!(reader.read(1));
-                assert!(poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx).is_pending())).await);
+            for [(reader, _), _] in &mut pairs {
+                until_it_waits(reader).await;
             }
         });
     };

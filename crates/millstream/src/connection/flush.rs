@@ -98,8 +98,7 @@ impl Connection {
             let sent = self.transport.try_write(None, &[IoSlice::new(all)], wakes);
             match sent {
                 Ok(n) if n == len => {
-                    state.counts.writes += 1;
-                    state.counts.bytes += n as u64;
+                    state.counts.sent(n);
                     state.turn_left -= n;
                     if state.queue.advance_all() {
                         state.drainers.wake_all(wakes);
@@ -243,8 +242,7 @@ impl Connection {
     ) -> Option<usize> {
         match result {
             Ok(n) => {
-                state.counts.writes += 1;
-                state.counts.bytes += n as u64;
+                state.counts.sent(n);
                 Some(n)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -315,6 +315,15 @@ impl Connection {
     }
 }
 
+impl Counts {
+    /// One send took `n` bytes.
+    #[inline]
+    fn sent(&mut self, n: usize) {
+        self.writes += 1;
+        self.bytes += n as u64;
+    }
+}
+
 impl State {
     fn wake_everyone(&mut self, wakes: &mut Wakes) {
         self.drainers.wake_all(wakes);

@@ -66,15 +66,23 @@ impl Connection {
             return Poll::Ready(Err(end));
         }
         match self.transport.poll_read(cx, room) {
-            Poll::Ready(Ok(n)) if n > 0 => {
-                self.read_stats.record(n);
-                Poll::Ready(Ok(n))
-            }
-            Poll::Ready(last) => Poll::Ready(self.receive_last(last)),
+            Poll::Ready(received) => Poll::Ready(self.note_received(received)),
             Poll::Pending => match self.before_wait(cx, is_empty) {
                 None => Poll::Pending,
                 Some(end) => Poll::Ready(self.receive_before(end, room.room())),
             },
+        }
+    }
+
+    /// Books what the transport has answered.
+    #[inline]
+    fn note_received(self: &Arc<Self>, received: io::Result<usize>) -> Result<usize, ReadEnd> {
+        match received {
+            Ok(n) if n > 0 => {
+                self.read_stats.record(n);
+                Ok(n)
+            }
+            last => self.receive_last(last),
         }
     }
 
@@ -83,11 +91,7 @@ impl Connection {
     #[cold]
     fn receive_before(self: &Arc<Self>, end: ReadEnd, spare: &mut [u8]) -> Result<usize, ReadEnd> {
         match self.transport.read_now(spare) {
-            Ok(0) if !self.reading_over.load(Ordering::Acquire) => self.receive_last(Ok(0)),
-            Ok(n) if !self.reading_over.load(Ordering::Acquire) => {
-                self.read_stats.record(n);
-                Ok(n)
-            }
+            received @ Ok(_) if !self.reading_over.load(Ordering::Acquire) => self.note_received(received),
             _ => {
                 self.change(|state, _| match end {
                     ReadEnd::Idle => state.end_idle(),

@@ -14,6 +14,7 @@ pub mod tls_path;
 use std::future::Future;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use millstream::{ConnectOptions, StreamReader, StreamWriter};
@@ -83,6 +84,18 @@ pub fn tcp_pair(options: &ConnectOptions) -> ((StreamReader, StreamWriter), TcpS
     let tested = TcpStream::connect(listener.local_addr().expect("bound")).expect("loopback");
     let (peer, _) = listener.accept().expect("the connection just made");
     (options.adopt_tcp(tested).expect("a connected socket"), peer)
+}
+
+/// The two ends of a connection over a Unix socket.
+pub fn unix_pair() -> [(StreamReader, StreamWriter); 2] {
+    let (one, other) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+    [one, other].map(|socket| ConnectOptions::new().adopt_unix(socket).expect("it is connected"))
+}
+
+/// Looks for more once, and finds nothing: the reader waits as one does between two requests.
+pub async fn until_it_waits(reader: &mut StreamReader) {
+    let mut next = std::pin::pin!(reader.read(1));
+    assert!(std::future::poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx).is_pending())).await);
 }
 
 /// Makes the socket's close a reset.

@@ -303,9 +303,7 @@ pub fn duplex_pairs() -> (Pair, Pair) {
 /// Every kind of transport, both ends.
 pub fn transports() -> Vec<(&'static str, Pair, Pair)> {
     let (tcp, tcp_peer) = tcp_pairs();
-    let (unix, unix_peer) = std::os::unix::net::UnixStream::pair().expect("both ends are there");
-    let unix = ConnectOptions::new().adopt_unix(unix).expect("both ends are there");
-    let unix_peer = ConnectOptions::new().adopt_unix(unix_peer).expect("both ends are there");
+    let [unix, unix_peer] = super::unix_pair();
     let (memory, memory_peer) = pair();
     let (tiny, tiny_peer) = pair_with_capacity(7);
     let (io, io_peer) = tokio::io::duplex(64 * 1024);
